@@ -1,0 +1,7 @@
+//! Words that every room shares: ids, quantities, QoS classes, resource sums, slim Services. Pure, no I/O.
+
+pub mod ids;
+pub mod node;
+pub mod service;
+
+pub use ids::{ContainerId, PodRef, PodUid, SandboxId};

@@ -1,0 +1,30 @@
+//! Cgroups of the node, the QoS classes and pods.
+//!
+//! In: pods. Out: the `cgroup_parent` of each sandbox. Owns: the tree below `<cgroupRoot>/kubepods`. Survives a restart: the tree.
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::model::PodUid;
+
+/// Why a cgroup could not be made or removed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("cgroup {cgroup}: {message}")]
+pub struct CgroupError {
+    /// Path of the cgroup below the hierarchy's root.
+    pub cgroup: String,
+    /// What went wrong and what to do.
+    pub message: String,
+}
+
+/// What the pod workers ask of this room.
+#[async_trait]
+pub trait PodCgroups: Send + Sync + 'static {
+    /// Makes the pod's cgroup, or brings its limits up to date, and says what to put into `cgroup_parent` of its sandbox
+    /// (a path for cgroupfs, a slice name for systemd).
+    async fn set_up(&self, pod: &Pod) -> Result<String, CgroupError>;
+    /// Removes the pod's cgroup, in whichever QoS class it is. Processes still in it are killed first.
+    async fn tear_down(&self, uid: &PodUid) -> Result<(), CgroupError>;
+    /// UIDs of all pods that have a cgroup.
+    async fn pods_on_disk(&self) -> Result<Vec<PodUid>, CgroupError>;
+}

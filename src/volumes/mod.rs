@@ -1,0 +1,45 @@
+//! Volumes of pods: set up before containers start, kept up to date, torn down when the pod is gone.
+//!
+//! In: pods. Out: [`PodVolumes`], the host path of each volume. Owns: `<root>/pods/<uid>/volumes` and the mounts below it.
+//! Survives a restart: the directories and mounts themselves; setting up again finds them in place.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::model::PodUid;
+
+/// Why one volume of a pod could not be set up or torn down.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("volume {volume:?}: {message}")]
+pub struct VolumeError {
+    /// The volume's name in the pod spec, or its directory where the spec is gone.
+    pub volume: String,
+    /// What went wrong, for people.
+    pub message: String,
+}
+
+/// Where a volume is on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountedVolume {
+    /// Path to bind into containers.
+    pub host_path: PathBuf,
+    /// The volume can't be written to, whatever the mount says (ConfigMaps, Secrets, tokens).
+    pub read_only: bool,
+}
+
+/// The volumes of one pod by name.
+pub type PodVolumes = BTreeMap<String, MountedVolume>;
+
+/// What the pod workers ask of this room.
+#[async_trait]
+pub trait Volumes: Send + Sync + 'static {
+    /// Sets up every volume of the pod, and brings projected contents up to date. May be called any number of times.
+    async fn set_up(&self, pod: &Pod) -> Result<PodVolumes, Vec<VolumeError>>;
+    /// Unmounts the pod's volumes and removes its directory `<root>/pods/<uid>`. May be called any number of times.
+    async fn tear_down(&self, uid: &PodUid) -> Result<(), Vec<VolumeError>>;
+    /// UIDs of all pods that have a directory.
+    async fn pods_on_disk(&self) -> std::io::Result<Vec<PodUid>>;
+}
