@@ -69,7 +69,10 @@ mod tests {
             id: ServiceName { namespace: "d".into(), name: "s".into() },
             service: "s".into(),
             endpoints: endpoints.iter().map(|e| endpoint(e)).collect(),
-            ports: ports.iter().map(|(name, protocol, port)| EndpointPort { name: (*name).into(), protocol: *protocol, port: *port }).collect(),
+            ports: ports
+                .iter()
+                .map(|(name, protocol, port)| EndpointPort { name: (*name).into(), protocol: *protocol, port: *port })
+                .collect(),
         }
     }
 
@@ -112,9 +115,8 @@ mod tests {
 
     #[test]
     fn places_change_as_little_as_possible() {
-        let backends = |text: &str| -> Vec<Backend> {
-            text.bytes().map(|b| Backend { ip: [10, 0, 0, b].into(), port: 80, local: false }).collect()
-        };
+        let backends =
+            |text: &str| -> Vec<Backend> { text.bytes().map(|b| Backend { ip: [10, 0, 0, b].into(), port: 80, local: false }).collect() };
         for (standing, wanted, want) in [
             ("", "abc", "abc"),
             ("abc", "abc", "abc"),

@@ -13,9 +13,16 @@
 //! changes the rest in one transaction: no connection notices.
 
 pub mod catalog;
+pub mod conntrack;
+mod counts;
 pub mod endpoints;
 pub mod frontend;
+pub mod hostcheck;
+pub mod piece;
 pub mod plan;
+pub mod ruleset;
+#[cfg(test)]
+mod testing;
 pub mod tracker;
 
 pub use catalog::Catalog;
