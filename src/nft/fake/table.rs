@@ -38,7 +38,8 @@ impl Table {
         match op {
             Op::AddTable { .. } | Op::DeleteTable => Ok(()),
             Op::AddChain(new) => match self.chains.iter().find(|(chain, _)| chain.name == new.name) {
-                Some((standing, _)) => ensure(standing == new, Errno::EEXIST),
+                // Without a hook the kernel takes any chain of the name.
+                Some((standing, _)) => ensure(new.hook.is_none() || standing.hook == new.hook, Errno::EEXIST),
                 None => {
                     self.chains.push((new.clone(), Vec::new()));
                     Ok(())
@@ -109,7 +110,7 @@ impl Table {
         };
         ensure(fits && element.key.as_bytes().len() == DataType::concat_len(&set.key), Errno::EINVAL)?;
         match standing.get(&element.key) {
-            Some(known) => ensure(known.data == element.data, Errno::EBUSY),
+            Some(known) => ensure(known.data == element.data, Errno::EEXIST),
             None => {
                 standing.insert(element.key.clone(), element.clone());
                 Ok(())

@@ -87,7 +87,7 @@ async fn mistakes_change_nothing_and_name_the_change() {
         (Errno::ENOENT, Box::new(|tx| tx.add_rule("n1", Rule::new().jump("none")))),
         (Errno::ENOENT, Box::new(|tx| tx.add_rule("n1", Rule::new().vmap([Expr::Daddr], "none")))),
         (Errno::EOPNOTSUPP, Box::new(|tx| tx.add_rule("n1", Rule::new().jump("pre")))),
-        (Errno::EEXIST, Box::new(|tx| tx.add_chain(Chain::plain("pre")))),
+        (Errno::EEXIST, Box::new(|tx| tx.add_chain(Chain::base("n1", HookType::Nat, HookPoint::Output, 0)))),
         (Errno::EEXIST, Box::new(|tx| tx.add_set(Set::set("vips", [DataType::Ipv4])))),
         (Errno::EBUSY, Box::new(|tx| tx.delete_set("vips"))),
         (Errno::EBUSY, Box::new(|tx| tx.delete_chain("n1"))),
@@ -99,7 +99,7 @@ async fn mistakes_change_nothing_and_name_the_change() {
             let vips = vips.clone();
             Box::new(move |tx| tx.add_element(&vips, Element::key(key(9))))
         }),
-        (Errno::EBUSY, Box::new(move |tx| tx.add_element(&vips, element(Data::Verdict(Verdict::Accept))))),
+        (Errno::EEXIST, Box::new(move |tx| tx.add_element(&vips, element(Data::Verdict(Verdict::Accept))))),
     ];
     let mut fake = Fake::new();
     fake.apply(&small()).await.unwrap();

@@ -1,0 +1,66 @@
+//! What large tables cost: printed with `--nocapture`, and held under bounds that only a mistake in the layout or the encoder can break.
+
+use std::time::Duration;
+
+use kubelet_rs::nft::value::TCP;
+use kubelet_rs::nft::{Element, Family, Name, Netfilter, Transaction};
+use tokio::time::Instant;
+
+use crate::host::in_namespace;
+use crate::rulesets::{add_service, backend, backend_key, layout, table, target, vip};
+
+#[test]
+fn ten_thousand_services() {
+    for family in [Family::Ip, Family::Ip6] {
+        in_namespace(async move |mut kernel| {
+            let mut tx = layout(family, 2);
+            let backends = [(backend(family, 1), 8080), (backend(family, 2), 8080)];
+            let begin = Instant::now();
+            // One by one, so that each set's elements are neighbours as a caller would have them.
+            let mut parts = Vec::new();
+            for n in 0..10_000 {
+                let mut part = Transaction::new(table(family));
+                add_service(&mut part, vip(family, n), 80, &backends);
+                parts.extend(part.ops);
+            }
+            for set in ["ep2", "service-ips", "cluster-ips"] {
+                let set: Name = set.into();
+                for op in &parts {
+                    if let kubelet_rs::nft::Op::AddElements { set: of, elements } = op
+                        && *of == set
+                    {
+                        elements.iter().for_each(|element| tx.add_element(&set, element.clone()));
+                    }
+                }
+            }
+            drop(parts);
+            let built = begin.elapsed();
+            let begin = Instant::now();
+            kernel.apply(&tx).await.unwrap();
+            let applied = begin.elapsed();
+
+            let ep2: Name = "ep2".into();
+            let mut times = Vec::new();
+            for n in 0..200 {
+                let key = backend_key(vip(family, n), TCP, 80, 1);
+                let mut tx = Transaction::new(table(family));
+                tx.delete_element(&ep2, Element::key(key.clone()));
+                tx.add_element(&ep2, Element::value(key, target(backend(family, 9), 8080)));
+                let begin = Instant::now();
+                kernel.apply(&tx).await.unwrap();
+                times.push(begin.elapsed());
+            }
+            times.sort();
+            let begin = Instant::now();
+            let standing = kernel.elements(&table(family), "ep2").await.unwrap();
+            let read = begin.elapsed();
+            assert_eq!(standing.len(), 20_000);
+            println!(
+                "{family}: 40,000 elements: built in {built:?}, applied in {applied:?}; one endpoint: median {:?}, most {:?}; 20,000 read in {read:?}",
+                times[100], times[199]
+            );
+            assert!(applied < Duration::from_secs(5), "{applied:?}");
+            assert!(times[100] < Duration::from_millis(20), "{:?}", times[100]);
+        });
+    }
+}
