@@ -15,11 +15,11 @@ pub mod fake;
 pub mod kernel;
 pub mod objects;
 pub mod rule;
-mod socket;
+pub(crate) mod socket;
 pub mod text;
 pub mod transaction;
 pub mod value;
-mod wire;
+pub(crate) mod wire;
 
 pub use backend::{ChainState, Netfilter, SetState, TableState};
 pub use error::Error;
