@@ -2,6 +2,7 @@
 
 pub mod ids;
 pub mod node;
+pub mod quantity;
 pub mod service;
 
 pub use ids::{ContainerId, PodRef, PodUid, SandboxId};
