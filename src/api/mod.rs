@@ -2,6 +2,8 @@
 //!
 //! In: kubeconfig. Out: [`WatchEvent`] streams and the calls of [`Api`]. Owns: connections. Survives a restart: nothing.
 
+pub mod slim;
+
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use k8s_openapi::api::authentication::v1::{TokenRequestSpec, TokenRequestStatus, TokenReviewStatus};
