@@ -1,6 +1,7 @@
 //! What all pod workers share.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,9 +31,9 @@ pub struct Context {
     /// Images.
     pub images: Images,
     /// ConfigMaps and Secrets.
-    pub objects: Arc<ObjectCache>,
+    pub objects: ObjectCache,
     /// Services, for the environment.
-    pub services: Arc<Catalog>,
+    pub services: Catalog,
     /// Events.
     pub recorder: Recorder,
     /// Statuses.
@@ -54,6 +55,8 @@ pub struct Settings {
     pub node_ips: Vec<IpAddr>,
     /// The runtime's name, as it stands before container ids in the API.
     pub runtime_name: String,
+    /// The host's resolver configuration, which pods inherit from; `None` for none.
+    pub resolv_conf: Option<PathBuf>,
     /// Longest delay in a crash loop.
     pub crash_loop_max: Duration,
     /// How often a pod with projected contents is brought up to date, jittered up to one and a half times.

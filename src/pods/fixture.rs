@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Container as Spec, Pod, PodSpec};
 
-use super::plan::expected_hash;
+use crate::model::hash::container_hash;
 use crate::model::PodRef;
 use crate::runtime::{Container, ContainerPhase, ObservedPod, Sandbox};
 
@@ -64,7 +64,7 @@ pub fn record(name: &str, n: u32, phase: ContainerPhase) -> Container {
         sandbox: "s0".into(),
         name: name.into(),
         restart_count: n,
-        hash: expected_hash(&container(name)),
+        hash: container_hash(&container(name)),
         phase,
         created_at: S,
         started_at: 2 * S,

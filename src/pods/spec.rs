@@ -1,5 +1,6 @@
 //! Reading a pod's spec: the questions that the other files ask, with upstream's defaults.
 
+pub use crate::model::resources::is_sidecar;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
 
 /// When ended containers are started again.
@@ -27,11 +28,6 @@ pub fn init_containers(pod: &Pod) -> &[Container] {
     of(pod).and_then(|s| s.init_containers.as_deref()).unwrap_or_default()
 }
 
-/// An init container that keeps running beside the regular ones (KEP-753).
-pub fn is_sidecar(c: &Container) -> bool {
-    c.restart_policy.as_deref() == Some("Always")
-}
-
 /// A container of either kind by name.
 pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
     containers(pod).iter().chain(init_containers(pod)).find(|c| c.name == name)
@@ -55,6 +51,11 @@ pub fn restart_policy(pod: &Pod) -> RestartPolicy {
 /// Whether the pod lives in the node's network namespace.
 pub fn host_network(pod: &Pod) -> bool {
     of(pod).and_then(|s| s.host_network).unwrap_or(false)
+}
+
+/// Name of the RuntimeClass, if any.
+pub fn runtime_class(pod: &Pod) -> Option<&str> {
+    of(pod)?.runtime_class_name.as_deref()
 }
 
 /// Grace period in seconds: that of the deletion, else the spec's, else 30.

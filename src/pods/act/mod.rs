@@ -13,7 +13,8 @@ use std::time::Duration;
 use futures::future::join_all;
 use futures::future::{BoxFuture, FutureExt};
 use k8s_openapi::api::core::v1::Pod;
-use tokio::sync::{mpsc, watch};
+use proto::cri::PodSandboxConfig;
+use tokio::sync::{OnceCell, mpsc, watch};
 
 use super::context::Context;
 use super::memory::Subject;
@@ -51,14 +52,12 @@ pub type Reports = mpsc::UnboundedSender<Progress>;
 /// Runs all actions at the same time and ends when the last one has. When `cancelled` turns true, no further container is
 /// started and long waits (volumes, image pulls) end.
 pub async fn carry_out(job: Job, actions: Vec<Action>, reports: Reports, cancelled: watch::Receiver<bool>) {
-    let run = Run { job, reports, cancelled };
-    let run = &run;
-    let makes_sandbox = actions.iter().any(|a| matches!(a, Action::RunSandbox { .. }));
+    let run = &Run { job, reports, cancelled, config: OnceCell::new() };
     let acts = actions.into_iter().map(|action| -> BoxFuture<'_, ()> {
         match action {
             Action::SetUpVolumes => run.set_up_volumes().boxed(),
             Action::RunSandbox { attempt } => run.run_sandbox(attempt).boxed(),
-            Action::PrepareImages(names) => run.prepare_images(names, makes_sandbox).boxed(),
+            Action::PrepareImages { names, attempt } => run.prepare_images(names, attempt).boxed(),
             Action::StartContainers(list) => run.start_containers(list).boxed(),
             Action::StopContainer { id, name, grace, why } => run.stop_container(id, name, grace, why).boxed(),
             Action::RemoveContainer(id) => run.remove_container(id).boxed(),
@@ -76,6 +75,7 @@ struct Run {
     job: Job,
     reports: Reports,
     cancelled: watch::Receiver<bool>,
+    config: OnceCell<Arc<PodSandboxConfig>>,
 }
 
 impl Run {
@@ -101,9 +101,9 @@ impl Run {
     }
 
     /// An event on the pod, or with a name on one of its containers.
-    fn event(&self, container: Option<&str>, kind: EventType, reason: &str, message: &str) {
+    fn event(&self, container: Option<&str>, kind: EventType, reason: &'static str, message: &str) {
         let Some(pod) = &self.job.pod else { return };
         let path = container.map(|name| super::spec::field_path(pod, name));
-        self.job.ctx.recorder.pod_event(pod, path.as_deref(), kind, reason, message);
+        self.job.ctx.recorder.pod_event(&self.job.name, path.as_deref(), kind, reason, message);
     }
 }

@@ -86,7 +86,7 @@ impl Run {
         }
     }
 
-    fn stop_failed(&self, error: &runtime::Error, reason: &str) {
+    fn stop_failed(&self, error: &runtime::Error, reason: &'static str) {
         tracing::warn!(pod = %self.job.name, %error, "Can't stop the pod, will try again");
         self.event(None, EventType::Warning, reason, &format!("error killing pod: {error}"));
         self.failed(Subject::Stop, reason, error.to_string(), RETRY);

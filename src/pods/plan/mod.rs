@@ -17,7 +17,7 @@ use super::stage::Stage;
 use crate::model::{ContainerId, SandboxId};
 use crate::runtime::ObservedPod;
 
-pub use sync::{expected_hash, finished, will_restart};
+pub use sync::{finished, will_restart};
 pub use terminate::is_down;
 
 /// All that a decision may depend on.
@@ -49,8 +49,13 @@ pub enum Action {
         /// Attempt number for its metadata.
         attempt: u32,
     },
-    /// Have the images of these containers ready, for the time when the sandbox is.
-    PrepareImages(Vec<String>),
+    /// Have images ready for the time when the sandbox is.
+    PrepareImages {
+        /// Containers.
+        names: Vec<String>,
+        /// The sandbox's attempt number.
+        attempt: u32,
+    },
     /// Start these containers, one after the other.
     StartContainers(Vec<Start>),
     /// Stop a container.

@@ -33,7 +33,7 @@ pub fn plan(view: &View, pod: &Pod) -> Plan {
             None => {
                 let attempt = view.observed.sandboxes.iter().map(|s| s.attempt.saturating_add(1)).max().unwrap_or(0);
                 plan.actions.push(Action::RunSandbox { attempt });
-                plan.actions.push(Action::PrepareImages(first_containers(pod)));
+                plan.actions.push(Action::PrepareImages { names: first_containers(pod), attempt });
             }
         }
         return plan;
@@ -106,12 +106,7 @@ fn stop_leftovers(view: &View, pod: &Pod, current: Option<&Sandbox>, plan: &mut 
 /// A container in the spec whose running instance was made from another definition. Ephemeral containers never change.
 fn changed(pod: &Pod, record: &Container) -> bool {
     let mut specs = spec::containers(pod).iter().chain(spec::init_containers(pod));
-    specs.find(|c| *c.name == *record.name).is_some_and(|c| !record.hash.is_empty() && record.hash != expected_hash(c))
-}
-
-/// What annotation `io.kubernetes.container.hash` must say for this spec.
-pub fn expected_hash(spec: &Spec) -> String {
-    container_hash(&spec.name, spec.image.as_deref().unwrap_or_default())
+    specs.find(|c| *c.name == *record.name).is_some_and(|c| !record.hash.is_empty() && record.hash != container_hash(c))
 }
 
 /// Whether a sandbox is worth making: for the first time, or for containers that will be started in it.

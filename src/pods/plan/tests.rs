@@ -48,7 +48,7 @@ fn brief(action: &Action) -> String {
     match action {
         Action::SetUpVolumes => "volumes".into(),
         Action::RunSandbox { attempt } => format!("sandbox {attempt}"),
-        Action::PrepareImages(names) => format!("images {}", names.join(",")),
+        Action::PrepareImages { names, .. } => format!("images {}", names.join(",")),
         Action::StartContainers(list) => {
             let each: Vec<_> = list.iter().map(|s| format!("{}#{}", s.name, s.restart_count)).collect();
             format!("start {}", each.join(","))

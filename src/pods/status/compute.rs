@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Conta
 
 use super::{conditions, containers, phase};
 use crate::model::clock::api_time;
-use crate::model::qos;
+use crate::model::qos::QosClass;
 use crate::pods::plan::View;
 use crate::pods::spec;
 use crate::pods::stage::Stage;
@@ -44,7 +44,7 @@ pub fn compute(inputs: &Inputs) -> Option<PodStatus> {
             false,
         )),
         start_time: Some(previous.start_time.clone().unwrap_or_else(|| api_time(inputs.view.now))),
-        qos_class: Some(previous.qos_class.clone().unwrap_or_else(|| qos::class(pod).to_string())),
+        qos_class: Some(previous.qos_class.clone().unwrap_or_else(|| QosClass::of(pod).as_str().to_owned())),
         observed_generation: pod.metadata.generation,
         reason: previous.reason.clone(),
         message: previous.message.clone(),
