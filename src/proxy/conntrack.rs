@@ -4,6 +4,8 @@
 //! endpoint for as long as it goes on talking. So when a frontend loses an endpoint, or gets its first one, the flows to it that reach
 //! none of its endpoints are deleted, and nothing else is: an agent's restart breaks no flow.
 
+mod kernel;
+
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::net::IpAddr;
@@ -11,6 +13,8 @@ use std::net::IpAddr;
 use crate::model::service::Protocol;
 
 use super::frontend::{Backend, Frontend, family_of};
+
+pub use kernel::Kernel;
 
 /// A UDP frontend, and the endpoints whose flows are fine.
 #[derive(Clone, Debug, PartialEq, Eq)]

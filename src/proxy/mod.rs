@@ -75,6 +75,7 @@ where
 
     /// Programs Services until both watches end. To stop it, drop it: the tables stay, and Services go on working.
     pub async fn run(mut self, services: BoxStream<'static, WatchEvent<Service>>, slices: BoxStream<'static, WatchEvent<EndpointSlice>>) {
+        hostcheck::report(self.sync.families());
         let Self { tracker, sync, cleaner } = &mut self;
         tokio::select! {
             () = cleaner.run() => {}

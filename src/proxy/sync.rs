@@ -64,6 +64,11 @@ where
         Self { open, netfilter: None, families, plane, last: now, complaint: String::new(), flows }
     }
 
+    /// The families that are programmed.
+    pub fn families(&self) -> &[Family] {
+        &self.families
+    }
+
     /// When [`Self::run`] has something to do; `None`: not before the tracker has news.
     pub fn due(&self, tracker: &Tracker) -> Option<Instant> {
         if !tracker.ready() {
