@@ -3,6 +3,7 @@
 pub mod downward;
 pub mod ids;
 pub mod node;
+pub mod quantity;
 pub mod service;
 
 pub use ids::{ContainerId, PodRef, PodUid, SandboxId};
