@@ -5,9 +5,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
 use super::node::NodeFacts;
+use super::quantity::{NotAQuantity, Quantity};
 
 /// Why a field can't be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,6 +17,23 @@ pub enum DownwardError {
     /// The path names nothing that the downward API offers there.
     #[error("field {0:?} is not offered by the downward API; see fieldRef in the Pod reference for those that are")]
     UnknownField(String),
+    /// The resource is not one of those that the downward API offers.
+    #[error("resource {0:?} is not offered by the downward API; write limits. or requests. and cpu, memory, ephemeral-storage or hugepages-SIZE")]
+    UnknownResource(String),
+    /// The pod has no such container.
+    #[error("resourceFieldRef names container {0:?}, which the pod does not have")]
+    UnknownContainer(String),
+    /// An amount can't be read.
+    #[error("resource {resource}: {source}")]
+    Quantity {
+        /// The resource asked for.
+        resource: String,
+        /// Why.
+        source: NotAQuantity,
+    },
+    /// Dividing by less than one step.
+    #[error("resource {0}: the divisor must be more than 0")]
+    Divisor(String),
 }
 
 /// A field of the pod as an environment variable gets it (`fieldRef.fieldPath`).
@@ -55,6 +74,60 @@ pub fn metadata_value(pod: &Pod, path: &str) -> Result<String, DownwardError> {
         "metadata.annotations" => Ok(meta.annotations.as_ref().map(lines).unwrap_or_default()),
         _ => Err(DownwardError::UnknownField(path.to_owned())),
     }
+}
+
+/// The container or init container of this name.
+pub fn container<'a>(pod: &'a Pod, name: &str) -> Result<&'a Container, DownwardError> {
+    let spec = pod.spec.as_ref();
+    let all = spec.into_iter().flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()));
+    let mut found = all.filter(|c| c.name == name);
+    found.next().ok_or_else(|| DownwardError::UnknownContainer(name.to_owned()))
+}
+
+/// An amount of a container's resources (`resourceFieldRef`), in whole divisors, rounded up.
+///
+/// A limit that the container does not set is the pod's (KEP-2837), and without one the node's allocatable amount, so that a program
+/// can size itself by it. A request that is not set is 0.
+pub fn resource_value(
+    pod: &Pod,
+    container: &Container,
+    resource: &str,
+    divisor: Option<&Text>,
+    node: &NodeFacts,
+) -> Result<String, DownwardError> {
+    let unknown = || DownwardError::UnknownResource(resource.to_owned());
+    let parse = |q: &Text| q.0.parse::<Quantity>().map_err(|source| DownwardError::Quantity { resource: resource.to_owned(), source });
+    let (side, name) = resource.split_once('.').ok_or_else(unknown)?;
+    let limit = match side {
+        "limits" => true,
+        "requests" => false,
+        _ => return Err(unknown()),
+    };
+    // CPU is counted in thousandths, everything else in whole units: so is the divisor.
+    let count = |q: Quantity| if name == "cpu" { q.milli_value() } else { q.value() };
+    let allocatable = match name {
+        "cpu" => node.allocatable.milli_cpu,
+        "memory" => node.allocatable.memory,
+        "ephemeral-storage" => node.allocatable.ephemeral_storage,
+        _ if name.starts_with("hugepages-") => 0,
+        _ => return Err(unknown()),
+    };
+    let amount = |resources: Option<&ResourceRequirements>| -> Result<Option<i64>, DownwardError> {
+        let list = resources.and_then(|r| if limit { r.limits.as_ref() } else { r.requests.as_ref() });
+        let amount = list.and_then(|l| l.get(name)).map(parse).transpose()?.map(count);
+        Ok(amount.filter(|a| *a != 0))
+    };
+    let mut value = amount(container.resources.as_ref())?;
+    if value.is_none() && limit {
+        value = amount(pod.spec.as_ref().and_then(|s| s.resources.as_ref()))?.or(Some(allocatable));
+    }
+    let one = if name == "cpu" { 1000 } else { 1 };
+    let divisor = divisor.map(parse).transpose()?.map(count).filter(|d| *d != 0).unwrap_or(one);
+    if divisor < 0 {
+        return Err(DownwardError::Divisor(resource.to_owned()));
+    }
+    let value = value.unwrap_or(0);
+    Ok((value / divisor + i64::from(value % divisor > 0)).to_string())
 }
 
 fn first(ips: &[IpAddr]) -> String {
@@ -168,6 +241,46 @@ mod tests {
         for (path, want) in table {
             assert_eq!(field_value(&pod(), path, &ips, &node()).as_deref(), Ok(want), "{path}");
         }
+    }
+
+    #[test]
+    fn resources() {
+        let list = |pairs: &[(&str, &str)]| Some(pairs.iter().map(|(k, v)| ((*k).to_owned(), Text((*v).into()))).collect());
+        let resources = ResourceRequirements {
+            limits: list(&[("cpu", "1500m"), ("hugepages-2Mi", "4Mi")]),
+            requests: list(&[("cpu", "250m"), ("memory", "1Gi"), ("ephemeral-storage", "x")]),
+            ..Default::default()
+        };
+        let c = Container { name: "c".into(), resources: Some(resources), ..Default::default() };
+        let mut pod = pod();
+        let spec = pod.spec.get_or_insert_default();
+        spec.resources = Some(ResourceRequirements { limits: list(&[("memory", "3Gi")]), ..Default::default() });
+        spec.init_containers = Some(vec![c]);
+        let mut node = node();
+        node.allocatable = super::super::node::Totals { milli_cpu: 4000, memory: 8 << 30, ephemeral_storage: 1001, pods: 110 };
+        let c = container(&pod, "c").unwrap();
+        let table = [
+            ("limits.cpu", "", "2"),
+            ("limits.cpu", "1m", "1500"),
+            ("limits.cpu", "0", "2"),
+            ("requests.cpu", "1", "1"),
+            ("requests.cpu", "100m", "3"),
+            ("requests.memory", "1Mi", "1024"),
+            ("limits.memory", "1Gi", "3"),
+            ("limits.ephemeral-storage", "1k", "2"),
+            ("requests.hugepages-2Mi", "", "0"),
+            ("limits.hugepages-2Mi", "1Mi", "4"),
+            ("limits.hugepages-1Gi", "1Mi", "0"),
+        ];
+        for (resource, divisor, want) in table {
+            let divisor = Some(Text(divisor.to_owned())).filter(|d| !d.0.is_empty());
+            assert_eq!(resource_value(&pod, c, resource, divisor.as_ref(), &node).as_deref(), Ok(want), "{resource} {divisor:?}");
+        }
+        for resource in ["cpu", "limits.", "limits.gpu", "x.cpu", "requests.ephemeral-storage"] {
+            assert!(resource_value(&pod, c, resource, None, &node).is_err(), "{resource}");
+        }
+        assert!(resource_value(&pod, c, "limits.cpu", Some(&Text("-1".into())), &node).is_err());
+        assert_eq!(container(&pod, "d"), Err(DownwardError::UnknownContainer("d".into())));
     }
 
     #[test]
