@@ -1,7 +1,9 @@
 //! Words that every room shares: ids, quantities, QoS classes, resource sums, slim Services. Pure, no I/O.
 
+pub mod downward;
 pub mod ids;
 pub mod node;
+pub mod quantity;
 pub mod service;
 
 pub use ids::{ContainerId, PodRef, PodUid, SandboxId};
