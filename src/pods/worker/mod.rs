@@ -3,8 +3,6 @@
 //! It never gives up: a failed act is remembered, waits and is tried again. Only a pod of which nothing is left ends it.
 
 mod state;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

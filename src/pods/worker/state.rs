@@ -16,7 +16,6 @@ use crate::pods::plan::{View, finished};
 use crate::pods::progress::Progress;
 use crate::pods::spec;
 use crate::pods::stage::{Cause, Event, Stage};
-use crate::pods::status::writer::Urgency;
 use crate::pods::status::{self, Inputs};
 use crate::runtime::{Container, ContainerPhase, Image, ObservedPod};
 use crate::volumes::PodVolumes;
