@@ -1,6 +1,7 @@
 //! What the workers know, for those who only read: the server and the manager's own comparison with the runtime.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -73,6 +74,13 @@ impl Directory {
     pub fn with_records(&self) -> Vec<PodUid> {
         let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
         pages.iter().filter(|(_, p)| !p.containers.is_empty() || !p.sandboxes.is_empty()).map(|(uid, _)| uid.clone()).collect()
+    }
+
+    /// Log files of the containers that run.
+    pub fn running_logs(&self) -> Vec<(ContainerId, PathBuf)> {
+        let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
+        let lines = pages.values().flat_map(|p| &p.containers).filter(|l| l.target.running && !l.target.log_path.is_empty());
+        lines.map(|l| (l.target.id.clone(), PathBuf::from(&l.target.log_path))).collect()
     }
 
     fn page(&self, uid: &PodUid) -> Option<Arc<Page>> {
