@@ -4,19 +4,17 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::backend::{ChainState, Netfilter, SetState, TableState};
+use super::backend::{Netfilter, TableState};
 use super::error::Error;
 use super::objects::{Element, TableId};
+use super::read;
 use super::socket::{Socket, io_error};
 use super::transaction::Transaction;
 use super::wire::batch::Batch;
-use super::wire::buffer::Buffer;
-use super::wire::consts::{chain, elem, msg, rule, set, table};
-use super::wire::decode::{self, Answer};
-use super::wire::types;
+use super::wire::decode::Answer;
 
 /// How long a call may take. The kernel takes 100,000 elements in 0.25 s; what makes it wait is another program that holds nftables' lock
-/// (kube-proxy's `nft` was seen to hold it for a minute at 40,000 Services).
+/// while it loads a large ruleset in a layout that the kernel is slow with: minutes were reported for those of kube-proxy.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// nftables of the network namespace in which it was opened.
@@ -31,12 +29,7 @@ impl Kernel {
     pub async fn open() -> Result<Self, Error> {
         const DOING: &str = "open nftables";
         let mut kernel = Self { socket: Some(open()?) };
-        kernel
-            .call(DOING, |socket| {
-                let request = |flags, seq| request(msg::GETGEN, flags, seq, 0, |_| {});
-                socket.get(request, |_| {}).map_err(|errno| failed(DOING, errno))
-            })
-            .await?;
+        kernel.call(DOING, |socket| read::generation(socket).map_err(|errno| failed(DOING, errno))).await?;
         Ok(kernel)
     }
 
@@ -80,13 +73,6 @@ fn failed(doing: &'static str, errno: Errno) -> Error {
     }
 }
 
-/// One message as bytes.
-fn request(kind: u16, flags: u16, seq: u32, family: u8, body: impl FnOnce(&mut Buffer)) -> Vec<u8> {
-    let mut buffer = Buffer::default();
-    buffer.nft_message(kind, flags, seq, family, body);
-    buffer.0
-}
-
 /// The kernel's answers to a batch as its result: the first refused change, in the order of the transaction.
 fn verdict(transaction: &Transaction, batch: &Batch, answers: Vec<Answer>) -> Result<(), Error> {
     let answered = answers.iter().any(|answer| answer.seq == batch.answered());
@@ -101,47 +87,6 @@ fn verdict(transaction: &Transaction, batch: &Batch, answers: Vec<Answer>) -> Re
         (None, Errno::EOPNOTSUPP) => Err(Error::NotSupported),
         (index, errno) => Err(Error::refused(transaction, index, errno, text.as_deref())),
     }
-}
-
-fn read_table(socket: &mut Socket, id: &TableId) -> Result<Option<TableState>, Errno> {
-    let family = types::family(id.family);
-    let in_table =
-        |kind: u16, attribute: u16| move |flags: u16, seq: u32| request(kind, flags, seq, family, |out| out.attr_str(attribute, &id.name));
-    match socket.get(in_table(msg::GETTABLE, table::NAME), |_| {}) {
-        Err(Errno::ENOENT) => return Ok(None),
-        other => other?,
-    }
-    let mut chains: Vec<ChainState> = socket.dump(in_table(msg::GETCHAIN, chain::TABLE), |all: &mut Vec<_>, message| {
-        all.extend(decode::chain(message, &id.name).map(|chain| ChainState { chain, rules: Vec::new() }));
-    })?;
-    let rules: Vec<(String, u64)> = socket.dump(in_table(msg::GETRULE, rule::TABLE), |all: &mut Vec<_>, message| {
-        all.extend(decode::rule(message).map(|(chain, handle)| (chain.to_owned(), handle)));
-    })?;
-    // Rules come chain by chain, in the chains' order.
-    let mut at = 0;
-    for (chain, handle) in rules {
-        let found = (at..chains.len()).chain(0..at).find(|index| chains.get(*index).is_some_and(|state| *state.chain.name == *chain));
-        if let Some(state) = found.and_then(|index| chains.get_mut(index)) {
-            state.rules.push(handle);
-            at = found.unwrap_or(0);
-        }
-    }
-    let sets: Vec<SetState> =
-        socket.dump(in_table(msg::GETSET, set::TABLE), |all: &mut Vec<_>, message| all.extend(decode::set(message)))?;
-    Ok(Some(TableState { chains, sets }))
-}
-
-fn read_elements(socket: &mut Socket, id: &TableId, name: &str) -> Result<Option<Vec<Element>>, Errno> {
-    let request = |flags, seq| {
-        request(msg::GETSETELEM, flags, seq, types::family(id.family), |out| {
-            out.attr_str(elem::LIST_TABLE, &id.name);
-            out.attr_str(elem::LIST_SET, name);
-        })
-    };
-    let (elements, broken) = socket.dump(request, |(all, broken): &mut (Vec<Element>, bool), message| {
-        *broken |= decode::elements(message, all).is_none();
-    })?;
-    Ok((!broken).then_some(elements))
 }
 
 impl Netfilter for Kernel {
@@ -169,13 +114,13 @@ impl Netfilter for Kernel {
     async fn table(&mut self, table: &TableId) -> Result<Option<TableState>, Error> {
         const DOING: &str = "read an nftables table";
         let id = table.clone();
-        self.call(DOING, move |socket| read_table(socket, &id).map_err(|errno| failed(DOING, errno))).await
+        self.call(DOING, move |socket| read::table(socket, &id).map_err(|errno| failed(DOING, errno))).await
     }
 
     async fn elements(&mut self, table: &TableId, set: &str) -> Result<Vec<Element>, Error> {
         const DOING: &str = "read the elements of an nftables set";
         let (id, name) = (table.clone(), set.to_owned());
-        self.call(DOING, move |socket| match read_elements(socket, &id, &name) {
+        self.call(DOING, move |socket| match read::elements(socket, &id, &name) {
             Ok(Some(elements)) => Ok(elements),
             Ok(None) => Err(Error::Malformed { doing: DOING, what: "an element without a key, or with data of no known kind" }),
             Err(Errno::ENOENT) => Err(Error::NoSuchSet { table: id, set: name.into() }),

@@ -14,6 +14,7 @@ pub mod error;
 pub mod fake;
 pub mod kernel;
 pub mod objects;
+mod read;
 pub mod rule;
 pub(crate) mod socket;
 pub mod text;

@@ -24,6 +24,8 @@ mod options {
 
 /// The kernel puts at most 32 KiB into one answer to a dump (`netlink_dump` in `net/netlink/af_netlink.c`).
 const RECEIVE: usize = 64 * 1024;
+/// An answer to a change has a header, an error number, the change's header and a sentence.
+const RECEIVE_ANSWER: usize = 4 * 1024;
 /// What the kernel takes off the send buffer before it compares a message's length with it.
 const OVERHEAD: usize = 4096;
 /// A dump that others' changes tear is started again this often.
@@ -47,18 +49,16 @@ impl Socket {
         Ok(Self { fd, seq: 0 })
     }
 
-    /// The next sequence number; takes as many as given.
-    pub fn take_numbers(&mut self, count: u32) -> u32 {
-        let first = self.seq.wrapping_add(1);
-        self.seq = self.seq.wrapping_add(count);
-        first
+    fn next_seq(&mut self) -> u32 {
+        self.seq = self.seq.wrapping_add(1);
+        self.seq
     }
 
     /// Sends a batch and collects all answers. When the call that sends returns, the kernel has done the work and queued the answers.
     pub fn batch(&mut self, bytes: &[u8]) -> Result<Vec<Answer>, Errno> {
         self.make_room(bytes.len())?;
         self.send(bytes)?;
-        let mut buffer = vec![0; RECEIVE];
+        let mut buffer = vec![0; RECEIVE_ANSWER];
         let mut answers = Vec::new();
         loop {
             match recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
@@ -71,11 +71,11 @@ impl Socket {
         }
     }
 
-    /// Sends a request for one object and gives its answer to `each`. The error is the kernel's.
-    pub fn get(&mut self, request: impl Fn(u16, u32) -> Vec<u8>, mut each: impl FnMut(&Message<'_>)) -> Result<(), Errno> {
-        let seq = self.take_numbers(1);
+    /// Asks for one object, to see whether it is there. The error is the kernel's.
+    pub fn get(&mut self, request: impl Fn(u16, u32) -> Vec<u8>) -> Result<(), Errno> {
+        let seq = self.next_seq();
         self.send(&request(NLM_F_REQUEST | NLM_F_ACK, seq))?;
-        self.receive(seq, &mut each).map(|_| ())
+        self.receive(seq, &mut |_| {}).map(|_| ())
     }
 
     /// Asks for all objects of a kind and collects what `each` makes of the messages. Starts again, with a new collection, if something
@@ -83,7 +83,7 @@ impl Socket {
     pub fn dump<T: Default>(&mut self, request: impl Fn(u16, u32) -> Vec<u8>, each: impl Fn(&mut T, &Message<'_>)) -> Result<T, Errno> {
         for _ in 0..DUMP_ATTEMPTS {
             let mut all = T::default();
-            let seq = self.take_numbers(1);
+            let seq = self.next_seq();
             self.send(&request(NLM_F_REQUEST | NLM_F_DUMP, seq))?;
             match self.receive(seq, &mut |message| each(&mut all, message)) {
                 Ok(false) => return Ok(all),

@@ -8,12 +8,12 @@ use kubelet_rs::sys::netns;
 
 /// Runs a test in a new network namespace with loopback up.
 pub fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce(Kernel) -> F + Send + 'static) {
-    netns::in_new_namespace(|| {
+    let outcome = netns::in_new_namespace(|| {
         run("ip", &["link", "set", "lo", "up"]);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async { test(Kernel::open().await.unwrap()).await });
-    })
-    .expect("a network namespace of one's own: these tests need root");
+    });
+    outcome.unwrap_or_else(|error| panic!("in a network namespace of one's own, for which these tests need root: {error}"));
 }
 
 /// Runs a program that must succeed and returns what it wrote.

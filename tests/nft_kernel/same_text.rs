@@ -1,6 +1,7 @@
 //! What `nft list ruleset` reads back from the kernel is what the fake holds after the same transactions.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use kubelet_rs::nft::objects::{PRIORITY_DSTNAT, PRIORITY_FILTER};
 use kubelet_rs::nft::value::TCP;
@@ -172,22 +173,43 @@ fn sets_of_others_are_named_but_not_understood() {
     });
 }
 
+/// A set of numbers with one value each.
+fn many(elements: u32) -> Transaction {
+    let set: Name = "many".into();
+    let mut tx = Transaction::new(table(Family::Ip));
+    tx.add_table();
+    tx.add_set(Set::data_map(set.clone(), [DataType::Mark], [DataType::Ipv4, DataType::Service]));
+    for n in 0..elements {
+        tx.add_element(&set, Element::value(Concat::of(&[Value::Mark(n)]), target(backend(Family::Ip, 1), 80)));
+    }
+    tx
+}
+
 #[test]
-fn a_large_set_comes_back_whole() {
+fn a_large_set_comes_back_whole_while_others_change_things() {
     in_namespace(async |mut kernel| {
-        let set: Name = "many".into();
-        let mut tx = Transaction::new(table(Family::Ip));
-        tx.add_table();
-        tx.add_set(Set::data_map(set.clone(), [DataType::Mark], [DataType::Ipv4, DataType::Service]));
-        for n in 0..20_000 {
-            let value = target(backend(Family::Ip, 1), 80);
-            tx.add_element(&set, Element::value(Concat::of(&[Value::Mark(n)]), value));
+        kernel.apply(&many(20_000)).await.unwrap();
+        // Another program's changes, which make the kernel say that what it gives may be torn.
+        let mut other = Kernel::open().await.unwrap();
+        let changes = tokio::spawn(async move {
+            for n in 0..5 {
+                tokio::time::sleep(Duration::from_millis(30)).await;
+                let mut tx = Transaction::new(table(Family::Ip6));
+                tx.add_table();
+                tx.add_chain(Chain::plain(format!("c{n}")));
+                other.apply(&tx).await.unwrap();
+            }
+        });
+        loop {
+            let quiet = changes.is_finished();
+            let mut elements = kernel.elements(&table(Family::Ip), "many").await.unwrap();
+            elements.sort_by(|a, b| a.key.cmp(&b.key));
+            elements.dedup_by(|a, b| a.key == b.key);
+            assert_eq!(elements.len(), 20_000);
+            assert!(elements.iter().all(|element| element.data == Data::Value(target(backend(Family::Ip, 1), 80))));
+            if quiet {
+                break;
+            }
         }
-        kernel.apply(&tx).await.unwrap();
-        let mut elements = kernel.elements(&table(Family::Ip), "many").await.unwrap();
-        elements.sort_by(|a, b| a.key.cmp(&b.key));
-        elements.dedup_by(|a, b| a.key == b.key);
-        assert_eq!(elements.len(), 20_000);
-        assert!(elements.iter().all(|element| element.data == Data::Value(target(backend(Family::Ip, 1), 80))));
     });
 }

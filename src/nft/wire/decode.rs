@@ -130,3 +130,50 @@ fn user_text(mut bytes: &[u8], wanted: u8) -> Option<&str> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::buffer::Buffer;
+    use super::*;
+
+    fn message(kind: u16, flags: u16, body: &[u8]) -> Message<'_> {
+        Message { kind, flags, seq: 3, body }
+    }
+
+    fn refusal(errno: i32, header: &[u8], text: Option<&str>) -> Vec<u8> {
+        let mut buffer = Buffer(errno.to_ne_bytes().to_vec());
+        buffer.0.extend_from_slice(header);
+        if let Some(text) = text {
+            buffer.attr_str(NLMSGERR_ATTR_MSG, text);
+        }
+        buffer.0
+    }
+
+    #[test]
+    fn refusals_come_with_the_kernels_words() {
+        let header = [&20_u32.to_ne_bytes()[..], &[0; 12]].concat();
+        let capped = refusal(-17, &header, Some("why"));
+        let got = answer(&message(NLMSG_ERROR, NLM_F_CAPPED | NLM_F_ACK_TLVS, &capped)).unwrap();
+        assert_eq!(got, Answer { seq: 3, errno: 17, text: Some("why".to_owned()) });
+        // With the whole refused message, here of 20 bytes.
+        let whole = refusal(-17, &[&header[..], &[0; 4]].concat(), Some("why"));
+        assert_eq!(answer(&message(NLMSG_ERROR, NLM_F_ACK_TLVS, &whole)), Some(got));
+        let bare = refusal(-2, &header, None);
+        assert_eq!(answer(&message(NLMSG_ERROR, NLM_F_CAPPED, &bare)), Some(Answer { seq: 3, errno: 2, text: None }));
+        assert_eq!(answer(&message(NLMSG_DONE, 0, &0_i32.to_ne_bytes())), Some(Answer { seq: 3, errno: 0, text: None }));
+        assert_eq!(answer(&message(0x0a03, 0, &bare)), None);
+    }
+
+    #[test]
+    fn absurd_answers_do_no_harm() {
+        for body in [&[][..], &[1], &[255; 8], &[255; 64], &i32::MIN.to_ne_bytes()] {
+            for kind in [NLMSG_ERROR, NLMSG_DONE, 0x0a09] {
+                let message = message(kind, u16::MAX, body);
+                let _ = (answer(&message), chain(&message, "t"), rule(&message), set(&message));
+                let _ = elements(&message, &mut Vec::new());
+            }
+        }
+        assert_eq!(user_text(&[7, 200, 1], 7), None);
+        assert_eq!(user_text(&[0, 0, 7, 2, b'a', 0], 7), Some("a"));
+    }
+}
