@@ -74,7 +74,7 @@ fn delete_stale(flows: &[UdpFlows]) -> Result<usize, Errno> {
             },
         )?;
         for name in stale {
-            match socket.get(|flags, seq| delete_request(family, &name, flags, seq), |_| {}) {
+            match socket.get(|flags, seq| delete_request(family, &name, flags, seq)) {
                 Ok(()) => count += 1,
                 Err(Errno::ENOENT) => {} // it ended by itself
                 Err(errno) => return Err(errno),
