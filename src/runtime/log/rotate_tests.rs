@@ -42,3 +42,61 @@ async fn finds_what_needs_care() {
     let got = look(logs, 10).await;
     assert_eq!(got, [("big".into(), path("big"), Need::Rotation), ("gone".into(), path("gone"), Need::NewFile)]);
 }
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn failed() -> runtime::Error {
+    runtime::Error { action: "reopen log".into(), kind: runtime::ErrorKind::Failed("no".into()) }
+}
+
+#[tokio::test]
+async fn a_rotation_keeps_what_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("0.log");
+    for name in ["0.log.20200101-000000", "0.log.20200101-000001", "0.log"] {
+        std::fs::write(dir.path().join(name), name).unwrap();
+    }
+    let reopen = async {
+        assert!(!log.exists());
+        std::fs::write(&log, "new").map_err(|_| failed())
+    };
+    act(reopen, &log, Need::Rotation, 3).await.unwrap();
+    let left = names(dir.path());
+    assert_eq!((left.len(), &left[0], &left[1]), (3, &"0.log".to_owned(), &"0.log.20200101-000001".to_owned()));
+    assert_eq!(std::fs::read_to_string(dir.path().join(&left[2])).unwrap(), "0.log");
+}
+
+#[tokio::test]
+async fn when_the_runtime_fails_the_log_gets_its_name_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("0.log");
+    std::fs::write(&log, "old").unwrap();
+    let error = act(async { Err(failed()) }, &log, Need::Rotation, 5).await.unwrap_err();
+    assert!(matches!(error, Error::Reopen { .. }));
+    assert_eq!((names(dir.path()), std::fs::read_to_string(&log).unwrap()), (vec!["0.log".to_owned()], "old".to_owned()));
+}
+
+#[tokio::test]
+async fn a_new_file_is_never_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("0.log");
+    std::fs::write(&log, "old").unwrap();
+    let made_but_not_answered = async {
+        std::fs::write(&log, "new").unwrap();
+        Err(failed())
+    };
+    act(made_but_not_answered, &log, Need::Rotation, 5).await.unwrap_err();
+    assert_eq!((names(dir.path()).len(), std::fs::read_to_string(&log).unwrap()), (2, "new".to_owned()));
+}
+
+#[tokio::test]
+async fn a_missing_file_is_only_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("0.log");
+    act(async { std::fs::write(&log, "new").map_err(|_| failed()) }, &log, Need::NewFile, 5).await.unwrap();
+    assert_eq!(names(dir.path()), ["0.log"]);
+}

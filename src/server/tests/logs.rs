@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
@@ -77,4 +78,27 @@ async fn follow_goes_over_a_rotation_and_ends_with_the_container() {
     write(&log, "three");
     assert_eq!(next(&mut body).await.unwrap(), "three\n");
     assert_eq!(next(&mut body).await, None);
+}
+
+#[tokio::test]
+async fn a_follower_whose_client_has_gone_is_forgotten() {
+    let (lab, dir) = (Lab::start().await, tempfile::tempdir().unwrap());
+    let log = dir.path().join("0.log");
+    lab.pods.put(fakes::running_pod("ns", "web", "id", None));
+    lab.pods.set("uid-web", "c", false, "id", &log, true);
+    write(&log, "one");
+    let users = || Arc::strong_count(&lab.pods);
+    let before = users();
+    let mut client = lab.admin().await;
+    let mut body = client.try_send("GET", "/containerLogs/ns/web/c?follow=true", &[]).await.unwrap().into_body();
+    assert_eq!(next(&mut body).await.unwrap(), "one\n");
+    assert_eq!(users(), before + 1);
+    drop((client, body));
+    for _ in 0..100 {
+        if users() == before {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the server still follows the log");
 }
