@@ -158,5 +158,4 @@ fn file(field: &'static str, path: &Path, why: impl ToString) -> Error {
 }
 
 #[cfg(test)]
-#[path = "tls_tests.rs"]
 mod tests;

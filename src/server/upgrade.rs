@@ -182,5 +182,4 @@ impl<T> Drop for EndOnDrop<T> {
 }
 
 #[cfg(test)]
-#[path = "upgrade_tests.rs"]
 mod tests;

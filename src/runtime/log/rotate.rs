@@ -177,5 +177,4 @@ fn plan(siblings: Vec<PathBuf>, log: &Path, max_files: usize, now: Timestamp) ->
 }
 
 #[cfg(test)]
-#[path = "rotate_tests.rs"]
 mod tests;
