@@ -134,5 +134,4 @@ pub fn of_certificate(der: &[u8]) -> Option<User> {
 }
 
 #[cfg(test)]
-#[path = "authn_tests.rs"]
 mod tests;

@@ -166,5 +166,4 @@ impl Authorizer {
 }
 
 #[cfg(test)]
-#[path = "authz_tests.rs"]
 mod tests;

@@ -64,9 +64,7 @@ impl Handler {
             Ok(route) => self.route(route, &query, request, client).await,
             Err(NoRoute::NotFound) => response::text(StatusCode::NOT_FOUND, "404 page not found\n"),
             Err(NoRoute::Method) => response::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n"),
-            Err(NoRoute::DebuggingDisabled) => {
-                response::text(StatusCode::METHOD_NOT_ALLOWED, "Debug endpoints are disabled.\n")
-            }
+            Err(NoRoute::DebuggingDisabled) => response::text(StatusCode::METHOD_NOT_ALLOWED, "Debug endpoints are disabled.\n"),
         }
     }
 

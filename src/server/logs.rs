@@ -137,5 +137,4 @@ fn status_of<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
 }
 
 #[cfg(test)]
-#[path = "logs_tests.rs"]
 mod tests;

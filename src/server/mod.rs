@@ -127,10 +127,8 @@ impl Server {
     pub async fn run(self) {
         let Self { listener, mut certificates, handler } = self;
         let handler = Arc::new(handler);
-        listen::serve(listener, CONNECTIONS, |tcp, address| {
-            connection::serve(handler.clone(), certificates.acceptor(), tcp, address)
-        })
-        .await;
+        listen::serve(listener, CONNECTIONS, |tcp, address| connection::serve(handler.clone(), certificates.acceptor(), tcp, address))
+            .await;
     }
 }
 

@@ -121,8 +121,7 @@ fn provider(wanted: &[String]) -> Result<CryptoProvider, Error> {
         return Ok(provider);
     }
     let named = |suite: &rustls::SupportedCipherSuite| wanted.iter().any(|w| suite.suite().as_str() == Some(w));
-    let unknown: Vec<&String> =
-        wanted.iter().filter(|w| !provider.cipher_suites.iter().any(|s| s.suite().as_str() == Some(w))).collect();
+    let unknown: Vec<&String> = wanted.iter().filter(|w| !provider.cipher_suites.iter().any(|s| s.suite().as_str() == Some(w))).collect();
     if !unknown.is_empty() {
         tracing::warn!(suites = ?unknown, "tlsCipherSuites: some suites are not supported and are left out");
     }
@@ -146,8 +145,7 @@ fn client_cas(path: &Path) -> Result<RootCertStore, Error> {
 }
 
 fn certificates(field: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let certificates: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(path).map_err(|e| file(field, path, e))?.collect();
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(|e| file(field, path, e))?.collect();
     match certificates {
         Ok(found) if found.is_empty() => Err(file(field, path, "it holds no certificate in PEM form")),
         Ok(found) => Ok(found),
@@ -160,5 +158,4 @@ fn file(field: &'static str, path: &Path, why: impl ToString) -> Error {
 }
 
 #[cfg(test)]
-#[path = "tls_tests.rs"]
 mod tests;

@@ -93,9 +93,7 @@ pub async fn forward<B>(mut request: Request<B>, url: &str, client: IpAddr, idle
     match response {
         Sent::Refused(response) if response.status().as_u16() < 400 => Err(Error::Status(response.status())),
         Sent::Refused(response) => Ok(Answer { response, relay: None }),
-        Sent::Switched(response, runtime) => {
-            Ok(Answer { response, relay: Some(Relay { client: on_upgrade, runtime, idle }) })
-        }
+        Sent::Switched(response, runtime) => Ok(Answer { response, relay: Some(Relay { client: on_upgrade, runtime, idle }) }),
     }
 }
 
@@ -146,11 +144,8 @@ impl Target {
         let tcp = TcpStream::connect(&self.address).await.map_err(|e| e.to_string())?;
         // Keystrokes must not wait for more.
         tcp.set_nodelay(true).map_err(|e| e.to_string())?;
-        let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
-            .max_buf_size(HEAD)
-            .handshake(TokioIo::new(tcp))
-            .await
-            .map_err(|e| e.to_string())?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::Builder::new().max_buf_size(HEAD).handshake(TokioIo::new(tcp)).await.map_err(|e| e.to_string())?;
         // Ends by itself after an upgrade; otherwise with this call.
         let driver = EndOnDrop(tokio::spawn(connection.with_upgrades()));
         let mut response = sender.send_request(request).await.map_err(|e| e.to_string())?;
@@ -187,5 +182,4 @@ impl<T> Drop for EndOnDrop<T> {
 }
 
 #[cfg(test)]
-#[path = "upgrade_tests.rs"]
 mod tests;

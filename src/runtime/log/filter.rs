@@ -23,12 +23,7 @@ pub enum Wanted {
 impl Filter {
     /// A filter for one request.
     pub fn new(options: &Options) -> Self {
-        Self {
-            since: options.since,
-            timestamps: options.timestamps,
-            left: options.limit_bytes.unwrap_or(u64::MAX),
-            at_line_start: true,
-        }
+        Self { since: options.since, timestamps: options.timestamps, left: options.limit_bytes.unwrap_or(u64::MAX), at_line_start: true }
     }
 
     /// Appends what is shown of one raw line to `out`. Lines in no known format are left out: half a line after a crash of the
@@ -60,12 +55,8 @@ impl Filter {
 mod tests {
     use super::*;
 
-    const LOG: [&str; 4] = [
-        "2020-01-01T00:00:01Z stdout F one\n",
-        "2020-01-01T00:00:02Z stdout P tw\n",
-        "2020-01-01T00:00:03Z stdout F o\n",
-        "garbage\n",
-    ];
+    const LOG: [&str; 4] =
+        ["2020-01-01T00:00:01Z stdout F one\n", "2020-01-01T00:00:02Z stdout P tw\n", "2020-01-01T00:00:03Z stdout F o\n", "garbage\n"];
 
     fn shown(options: Options) -> (String, Wanted) {
         let mut filter = Filter::new(&options);

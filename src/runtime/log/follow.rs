@@ -62,7 +62,8 @@ type Next = Option<(Bytes, Option<Follower>)>;
 impl Follower {
     async fn next(mut self) -> io::Result<Next> {
         loop {
-            if matches!(self.phase, Phase::Waiting(_) | Phase::Draining) && self.take_up_rotation().await? {
+            // One stat of a file that is in use: not worth a trip to another thread.
+            if !matches!(self.phase, Phase::Reading) && self.reader.take_up_rotation()? {
                 sleep(ROTATION).await;
             }
             let chunk;
@@ -84,11 +85,6 @@ impl Follower {
                 Phase::Draining => return Ok(self.reader.finish().map(|rest| (rest, None))),
             };
         }
-    }
-
-    async fn take_up_rotation(&mut self) -> io::Result<bool> {
-        // One stat of a file that is in use: not worth a trip to another thread.
-        self.reader.take_up_rotation()
     }
 }
 

@@ -208,5 +208,4 @@ fn last_lines(file: &File, size: u64, wanted: u64) -> io::Result<Range> {
 }
 
 #[cfg(test)]
-#[path = "read_tests.rs"]
 mod tests;

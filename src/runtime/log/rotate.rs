@@ -58,7 +58,7 @@ pub async fn run(runtime: Arc<dyn Runtime>, policy: Policy, running: impl Fn() -
         let logs = running();
         said.retain(|id, _| logs.iter().any(|(running, _)| running == id));
         for (id, log, need) in look(logs, policy.max_size).await {
-            match act(runtime.as_ref(), &id, &log, need, policy.max_files).await {
+            match act(runtime.reopen_log(&id), &log, need, policy.max_files).await {
                 Ok(()) => drop(said.remove(&id)),
                 Err(error) => {
                     let error = error.to_string();
@@ -93,7 +93,7 @@ async fn look(logs: Vec<RunningLog>, max_size: u64) -> Vec<(ContainerId, PathBuf
     tokio::task::spawn_blocking(look).await.unwrap_or_default()
 }
 
-async fn act(runtime: &dyn Runtime, id: &ContainerId, log: &Path, need: Need, max_files: usize) -> Result<(), Error> {
+async fn act(reopen: impl Future<Output = runtime::Result<()>>, log: &Path, need: Need, max_files: usize) -> Result<(), Error> {
     let files = |source| Error::Files { log: log.into(), source };
     let renamed = match need {
         Need::NewFile => None,
@@ -103,7 +103,7 @@ async fn act(runtime: &dyn Runtime, id: &ContainerId, log: &Path, need: Need, ma
             Some(moved.map_err(io::Error::other).flatten().map_err(files)?)
         }
     };
-    let Err(source) = runtime.reopen_log(id).await else {
+    let Err(source) = reopen.await else {
         return Ok(());
     };
     // The runtime goes on writing to the renamed file: give it back its name, unless a new file was made all the same.
@@ -177,5 +177,4 @@ fn plan(siblings: Vec<PathBuf>, log: &Path, max_files: usize, now: Timestamp) ->
 }
 
 #[cfg(test)]
-#[path = "rotate_tests.rs"]
 mod tests;
