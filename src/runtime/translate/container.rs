@@ -7,7 +7,8 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use proto::cri::{ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig};
 
 use super::expansion::expand;
-use super::{TranslateError, TranslateSettings, mounts, security};
+use super::{TranslateError, TranslateSettings, mounts, resources, security};
+use crate::model::hash::container_hash;
 use crate::runtime::{Image, names};
 use crate::volumes::PodVolumes;
 
@@ -68,7 +69,7 @@ pub fn container_config(input: ContainerInput<'_>, settings: &TranslateSettings)
         stdin_once: container.stdin_once == Some(true),
         tty: container.tty == Some(true),
         linux: Some(LinuxContainerConfig {
-            resources: None,
+            resources: Some(resources::container(pod, container, settings)),
             security_context: Some(security::container(pod, spec, container, input.image, settings)?),
         }),
         cdi_devices: vec![],
@@ -94,6 +95,7 @@ fn annotations(pod: &Pod, container: &Container, restart_count: u32) -> BTreeMap
     let pre_stop = container.lifecycle.as_ref().and_then(|l| l.pre_stop.as_ref()).and_then(|h| serde_json::to_string(h).ok());
     let ports = container.ports.as_ref().filter(|p| !p.is_empty()).and_then(|p| serde_json::to_string(p).ok());
     let all = [
+        (names::CONTAINER_HASH, Some(container_hash(container))),
         (names::RESTART_COUNT, Some(restart_count.to_string())),
         (names::TERMINATION_MESSAGE_PATH, Some(message_path.to_owned())),
         (names::TERMINATION_MESSAGE_POLICY, Some(message_policy.to_owned())),

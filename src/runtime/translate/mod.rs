@@ -19,6 +19,7 @@ pub mod expansion;
 mod links;
 mod mounts;
 mod profiles;
+mod resources;
 mod sandbox;
 mod security;
 

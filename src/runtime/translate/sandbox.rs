@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod, PodSpec};
 use proto::cri::{LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata, PortMapping, Protocol};
 
-use super::{TranslateError, TranslateSettings, security};
+use super::{TranslateError, TranslateSettings, resources, security};
 use crate::network::dns::{DnsProblem, DnsSettings, pod_dns};
 use crate::network::hostname::PodHostname;
 use crate::runtime::names;
@@ -52,8 +52,8 @@ pub fn sandbox_config(
         cgroup_parent: input.cgroup_parent.to_owned(),
         security_context: Some(security::sandbox(spec)?),
         sysctls: sysctls.map(|s| (s.name.clone(), s.value.clone())).collect(),
-        overhead: None,
-        resources: None,
+        overhead: Some(resources::overhead(pod, settings)),
+        resources: Some(resources::sandbox(pod, settings)),
     };
     let config = PodSandboxConfig {
         metadata: Some(PodSandboxMetadata { name, uid, namespace, attempt: input.attempt }),

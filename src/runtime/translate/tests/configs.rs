@@ -144,6 +144,7 @@ fn a_plain_container() {
     assert_eq!(config.labels["io.kubernetes.container.name"], "app");
     let annotations: Vec<_> = config.annotations.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let want = [
+        "io.kubernetes.container.hash=e324a2d6",
         r#"io.kubernetes.container.ports=[{"containerPort":80,"protocol":"TCP"}]"#,
         r#"io.kubernetes.container.preStopHandler={"exec":{"command":["true"]}}"#,
         "io.kubernetes.container.restartCount=3",
