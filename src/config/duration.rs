@@ -50,7 +50,7 @@ fn scaled(number: &str, scale: u64) -> Option<u64> {
     let mut nanos = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()?.checked_mul(scale)? };
     let mut step = scale;
     for digit in fraction.bytes() {
-        // Exact while the step is divisible by ten; minutes and hours are multiples of ten often enough for nine digits.
+        // Each digit is worth a tenth of the one before it; below a nanosecond it is worth nothing.
         step /= 10;
         nanos = nanos.checked_add(u64::from(digit.checked_sub(b'0')?) * step)?;
     }

@@ -2,9 +2,12 @@
 
 pub mod base64;
 pub mod downward;
+pub mod hash;
 pub mod ids;
 pub mod node;
+pub mod qos;
 pub mod quantity;
+pub mod resources;
 pub mod service;
 
 pub use ids::{ContainerId, PodRef, PodUid, SandboxId};

@@ -3,6 +3,7 @@
 //! Rules from k8s.io/apimachinery/pkg/api/resource/quantity.go: the finest step is one billionth and anything finer rounds away
 //! from zero; magnitudes are capped at 2^63−1.
 
+use std::ops::Add;
 use std::str::FromStr;
 
 /// Billionths in one unit.
@@ -36,10 +37,24 @@ impl Quantity {
         self.nanos < 0
     }
 
+    /// Whether the amount is more than nothing.
+    pub fn is_positive(self) -> bool {
+        self.nanos > 0
+    }
+
     fn in_steps_of(self, nanos: i128) -> i64 {
         let away = self.nanos.signum() * (nanos - 1);
         let steps = (self.nanos + away) / nanos;
         i64::try_from(steps).unwrap_or(if steps < 0 { i64::MIN } else { i64::MAX })
+    }
+}
+
+impl Add for Quantity {
+    type Output = Self;
+
+    /// Capped like everything else.
+    fn add(self, other: Self) -> Self {
+        Self { nanos: (self.nanos + other.nanos).clamp(-CAP, CAP) }
     }
 }
 
