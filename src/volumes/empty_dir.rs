@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
-use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, Pod, ResourceRequirements};
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
 use super::layout::make_dirs;
@@ -14,6 +14,7 @@ use super::problem::Problem;
 use super::fs_group;
 use crate::model::node::NodeFacts;
 use crate::model::quantity::Quantity;
+use crate::model::resources::PodResources;
 
 /// What an emptyDir is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,38 +38,9 @@ pub(super) fn medium(source: Option<&EmptyDirVolumeSource>, pod: &Pod, node: &No
 /// The size of a tmpfs: what is least of the node's allocatable memory, the pod's memory limit and the volume's own.
 pub(super) fn memory_size(limit: Option<&Text>, pod: &Pod, node: &NodeFacts) -> Result<u64, Problem> {
     let own = limit.map(bytes).transpose()?;
-    let all = [Some(node.allocatable.memory), pod_memory_limit(pod)?, own];
+    let all = [Some(node.allocatable.memory), PodResources::of(pod).memory_limit(), own];
     let least = all.into_iter().flatten().filter(|b| *b > 0).min();
     Ok(least.unwrap_or(0).unsigned_abs())
-}
-
-/// What the pod's cgroup is limited to: `None` when one container has no limit.
-fn pod_memory_limit(pod: &Pod) -> Result<Option<i64>, Problem> {
-    let Some(spec) = &pod.spec else { return Ok(None) };
-    if let Some(limit) = memory_limit(spec.resources.as_ref())? {
-        return Ok(Some(limit));
-    }
-    let of = |c: &Container| memory_limit(c.resources.as_ref());
-    let mut together = 0i64;
-    for container in &spec.containers {
-        let Some(limit) = of(container)? else { return Ok(None) };
-        together = together.saturating_add(limit);
-    }
-    // Sidecars run beside everything that starts after them (KEP-753), other init containers one at a time.
-    let (mut sidecars, mut most) = (0i64, 0i64);
-    for container in spec.init_containers.iter().flatten() {
-        let Some(limit) = of(container)? else { return Ok(None) };
-        most = most.max(sidecars.saturating_add(limit));
-        if container.restart_policy.as_deref() == Some("Always") {
-            sidecars = sidecars.saturating_add(limit);
-        }
-    }
-    Ok(Some(most.max(together.saturating_add(sidecars))))
-}
-
-fn memory_limit(resources: Option<&ResourceRequirements>) -> Result<Option<i64>, Problem> {
-    let limit = resources.and_then(|r| r.limits.as_ref()).and_then(|l| l.get("memory"));
-    Ok(limit.map(bytes).transpose()?.filter(|b| *b > 0))
 }
 
 fn bytes(text: &Text) -> Result<i64, Problem> {

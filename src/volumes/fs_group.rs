@@ -50,6 +50,7 @@ mod tests {
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
         for (read_only, dir_mode, file_mode) in [(false, 0o2770, 0o660), (true, 0o2750, 0o640)] {
             let root = tempfile::tempdir().unwrap();
+            fs::set_permissions(root.path(), fs::Permissions::from_mode(0o700)).unwrap();
             let file = root.path().join("f");
             fs::write(&file, "").unwrap();
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();

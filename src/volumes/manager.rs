@@ -240,3 +240,6 @@ impl Volumes for VolumeManager {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
