@@ -126,7 +126,8 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
     let facts = machine.facts(name.clone(), ips, capacity, settings::withheld(&config.kubelet, &capacity));
     let kubeconfig = config.options.kubeconfig.as_deref().ok_or("--kubeconfig is missing: running without an API server is not supported yet")?;
     let api: Arc<dyn Api> = Arc::new(KubeApi::new(kubeconfig::load(kubeconfig)?, &name, KUBERNETES_VERSION)?);
-    let runtime: Arc<dyn Runtime> = Arc::new(CriRuntime::new(settings::runtime(&config.kubelet))?);
+    let endpoint = &config.kubelet.container_runtime_endpoint;
+    let runtime: Arc<dyn Runtime> = Arc::new(CriRuntime::new(endpoint, config.kubelet.image_endpoint(), config.kubelet.runtime_request_timeout)?);
     let rates = EventRates { per_second: config.kubelet.event_record_qps, burst: config.kubelet.event_burst };
     let recorder = Recorder::start(Arc::clone(&api), &name, rates);
 
@@ -175,7 +176,7 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
     }
     let (writer, writing) = status::Writer::new(Arc::clone(&api));
     tasks.spawn(writing);
-    let images = Images::new(Arc::clone(&runtime), objects.clone(), settings::images(&config.kubelet));
+    let images = Images::new(Arc::clone(&runtime), objects.clone(), &settings::images(&config.kubelet));
     let ctx = Context {
         api,
         runtime,

@@ -12,7 +12,6 @@ use crate::network::dns::ClusterDns;
 use crate::node::NodeSettings;
 use crate::pods::context::Settings as PodSettings;
 use crate::pods::images::ImageSettings;
-use crate::runtime::CriSettings;
 use crate::runtime::host::HostTraits;
 use crate::runtime::log::rotate::Policy;
 use crate::runtime::translate::TranslateSettings;
@@ -52,15 +51,6 @@ pub fn node(config: &Config) -> NodeSettings {
         lease_duration: Duration::from_secs(u64::from(kubelet.node_lease_duration_seconds)),
         max_images: kubelet.node_status_max_images,
         version: KUBERNETES_VERSION.to_owned(),
-    }
-}
-
-/// For `runtime`.
-pub fn runtime(config: &KubeletConfiguration) -> CriSettings {
-    CriSettings {
-        runtime_endpoint: config.container_runtime_endpoint.clone(),
-        image_endpoint: config.image_service_endpoint.clone(),
-        request_timeout: config.runtime_request_timeout,
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use proto::cri::PodSandboxConfig;
+use tokio::time::Instant;
 
 use super::{RETRY, Run};
 use crate::api::events::EventType;
@@ -93,7 +94,7 @@ impl Run {
             return Some(image.clone());
         }
         let container = spec::container(pod, name)?;
-        let sink = |event: crate::pods::images::ImageEvent| self.event(Some(name), event.kind, event.reason, &event.message);
+        let sink = |kind, reason, message: String| self.event(Some(name), kind, reason, &message);
         let result = tokio::select! {
             result = self.job.ctx.images.ensure(pod, container, config, &sink) => result,
             () = self.cancelled() => return None,
@@ -104,7 +105,10 @@ impl Run {
                 Some(image)
             }
             Err(problem) => {
-                self.failed(Subject::Container(name.to_owned()), problem.reason, problem.message, RETRY);
+                // After a failed pull the next try says soon that it backs off, and until when.
+                let pause = problem.retry_at.filter(|_| problem.reason == "ImagePullBackOff").map(|at| at - Instant::now());
+                let retry = pause.map_or(RETRY, |p| (p, p));
+                self.failed(Subject::Container(name.to_owned()), problem.reason, problem.message, retry);
                 None
             }
         }

@@ -303,6 +303,7 @@ impl Worker {
     /// The last thing that a worker does.
     pub(super) fn farewell(&mut self) {
         self.ctx.writer.forget(&self.name.uid);
+        self.ctx.images.forget(&self.name.uid);
         tracing::info!(pod = %self.name, uid = %self.name.uid, at = %api_time(self.ctx.clock.now()).0, "Nothing is left of the pod");
     }
 }
