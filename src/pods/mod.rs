@@ -3,6 +3,9 @@
 //! In: pods from the API server, hints from the runtime. Out: calls to `runtime`, `volumes`, `resources`; statuses and events to
 //! `api`. Owns: one worker task a pod UID. Survives a restart: nothing here; the runtime, the disk and the API server are the memory.
 
+mod backoff;
+pub mod images;
+
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
