@@ -66,5 +66,5 @@ impl Mounts for LinuxMounts {
 }
 
 fn table() -> io::Result<Vec<mountinfo::Line>> {
-    Ok(mountinfo::parse(&fs::read("/proc/self/mountinfo")?))
+    Ok(mountinfo::parse(&fs::read("/proc/thread-self/mountinfo")?))
 }
