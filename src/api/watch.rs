@@ -153,6 +153,9 @@ impl<S: Source> Machine<S> {
             Frame::Deleted(..) => self.failed(self.broken_off(), State::Start { at_least: ANY.into() }),
             Frame::Error { code, reason, message } => {
                 let error = self.error(refused_with(code, &reason, message));
+                if streaming_refused(&error) {
+                    return (None, State::Paging { items: Vec::new(), next: None });
+                }
                 self.failed(error, State::Start { at_least: ANY.into() })
             }
         }

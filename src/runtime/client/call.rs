@@ -10,12 +10,7 @@ use tonic::{Code, Request, Response, Status};
 use crate::runtime::{Error, ErrorKind, Result};
 
 /// Runs a call that must end before `deadline`. The runtime is told the deadline too, so that it doesn't work on for nobody.
-pub(super) async fn within<M, T, F>(
-    action: impl Display,
-    deadline: Duration,
-    message: M,
-    send: impl FnOnce(Request<M>) -> F,
-) -> Result<T>
+pub(super) async fn within<M, T, F>(action: impl Display, deadline: Duration, message: M, send: impl FnOnce(Request<M>) -> F) -> Result<T>
 where
     F: Future<Output = std::result::Result<Response<T>, Status>>,
 {

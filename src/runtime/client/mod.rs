@@ -146,6 +146,3 @@ impl Runtime for CriRuntime {
         streams::port_forward(self, id, ports).await
     }
 }
-
-#[cfg(test)]
-mod tests;

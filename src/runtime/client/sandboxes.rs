@@ -1,8 +1,6 @@
 //! Calls about one sandbox.
 
-use proto::cri::{
-    PodSandboxConfig, PodSandboxStatusRequest, RemovePodSandboxRequest, RunPodSandboxRequest, StopPodSandboxRequest,
-};
+use proto::cri::{PodSandboxConfig, PodSandboxStatusRequest, RemovePodSandboxRequest, RunPodSandboxRequest, StopPodSandboxRequest};
 
 use super::call::{filled, fine_when_gone, garbage, within};
 use super::{CriRuntime, Result, Sandbox, SandboxId, convert};

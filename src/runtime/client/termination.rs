@@ -142,8 +142,11 @@ mod tests {
         std::fs::write(path("empty"), "").unwrap();
         std::fs::write(path("long"), "x".repeat(5000) + "end").unwrap();
         std::os::unix::fs::symlink(path("full"), path("link")).unwrap();
-        std::fs::write(path("log"), "2026-01-01T00:00:00Z stdout F one\n2026-01-01T00:00:00Z stderr P t\n2026-01-01T00:00:00Z stderr F wo\n")
-            .unwrap();
+        std::fs::write(
+            path("log"),
+            "2026-01-01T00:00:00Z stdout F one\n2026-01-01T00:00:00Z stderr P t\n2026-01-01T00:00:00Z stderr F wo\n",
+        )
+        .unwrap();
         let fallback = "FallbackToLogsOnError";
         for (policy, code, file, want) in [
             ("File", 1, "full", "bye"),
