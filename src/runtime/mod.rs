@@ -4,6 +4,8 @@
 //! channel. Survives a restart: nothing here; the runtime itself is the memory.
 
 pub mod client;
+#[cfg(any(test, feature = "fakes"))]
+pub mod fake;
 pub mod host;
 pub mod log;
 pub mod names;

@@ -146,3 +146,6 @@ impl Runtime for CriRuntime {
         streams::port_forward(self, id, ports).await
     }
 }
+
+#[cfg(test)]
+mod tests;
