@@ -82,7 +82,8 @@ mod tests {
 
     #[test]
     fn conditions_decide() {
-        let cases: [(&str, &[&[&str]], &[&str]); 8] = [
+        type Case = (&'static str, &'static [&'static [&'static str]], &'static [&'static str]);
+        let cases: [Case; 8] = [
             ("sorted", &[&["10.0.0.2 rs", "10.0.0.1 rs"]], &["10.0.0.1:80", "10.0.0.2:80"]),
             ("not ready", &[&["10.0.0.1 rs", "10.0.0.2 "]], &["10.0.0.1:80"]),
             ("ready beats terminating", &[&["10.0.0.1 rs", "10.0.0.2 st"]], &["10.0.0.1:80"]),
