@@ -122,7 +122,7 @@ fn check_statement(statement: &Statement, family: Family) -> Check {
         Statement::Prefix { left, addr, bits, .. } => {
             ensure(matches!(left, Expr::Saddr | Expr::Daddr), "only an address lies in a prefix")?;
             address(*addr, family)?;
-            ensure(usize::from(*bits) <= family.addr_type().len() * 8, "the prefix is longer than the address")
+            ensure(usize::from(*bits) <= family.addr_type().size() * 8, "the prefix is longer than the address")
         }
         Statement::Dnat { addr, .. } => address(*addr, family),
         Statement::Iifname { name, .. } => {

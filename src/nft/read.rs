@@ -50,7 +50,7 @@ pub fn table(socket: &mut Socket, id: &TableId) -> Result<Option<TableState>, Er
     Ok(Some(TableState { chains, sets }))
 }
 
-/// Elements of a set; `None` if one makes no sense.
+/// Elements of a set, ordered by key; `None` if one makes no sense.
 pub fn elements(socket: &mut Socket, id: &TableId, name: &str) -> Result<Option<Vec<Element>>, Errno> {
     let request = |flags, seq| {
         request(msg::GETSETELEM, flags, seq, types::family(id.family), |out| {
@@ -58,8 +58,11 @@ pub fn elements(socket: &mut Socket, id: &TableId, name: &str) -> Result<Option<
             out.attr_str(elem::LIST_SET, name);
         })
     };
-    let (elements, broken) = socket.dump(request, |(all, broken): &mut (Vec<Element>, bool), message| {
+    let (mut elements, broken) = socket.dump(request, |(all, broken): &mut (Vec<Element>, bool), message| {
         *broken |= decode::elements(message, all).is_none();
     })?;
+    // The kernel gives an element twice if its hash table grew meanwhile.
+    elements.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    elements.dedup_by(|a, b| a.key == b.key);
     Ok((!broken).then_some(elements))
 }

@@ -97,7 +97,7 @@ impl Socket {
     /// Reads messages up to the one that ends the answer. True if something changed meanwhile.
     fn receive(&self, seq: u32, each: &mut impl FnMut(&Message<'_>)) -> Result<bool, Errno> {
         let mut buffer = vec![0; RECEIVE];
-        let mut torn = false;
+        let (mut torn, mut generation) = (false, None);
         loop {
             let len = match recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_TRUNC) {
                 Err(Errno::EINTR) => continue,
@@ -107,7 +107,11 @@ impl Socket {
             for message in Messages(bytes).filter(|message| message.seq == seq) {
                 torn |= message.flags & NLM_F_DUMP_INTR != 0;
                 match answer(&message) {
-                    None => each(&message),
+                    None => {
+                        // Elements come without the flag; every message has the ruleset's generation in its head.
+                        torn |= *generation.get_or_insert(message.generation()) != message.generation();
+                        each(&message);
+                    }
                     Some(Answer { errno: 0, .. }) => return Ok(torn),
                     Some(Answer { errno, .. }) => return Err(Errno::from_raw(errno)),
                 }

@@ -155,7 +155,7 @@ fn statement(statement: &Statement, family: Family) -> String {
             format!("fib daddr type {}local", unless(*not))
         }
         Statement::Compare { left, not, right } => format!("{} {}{right}", expr(*left, family), unless(*not)),
-        Statement::Prefix { left, not, addr, bits } if usize::from(*bits) == family.addr_type().len() * 8 => {
+        Statement::Prefix { left, not, addr, bits } if usize::from(*bits) == family.addr_type().size() * 8 => {
             format!("{} {}{addr}", expr(*left, family), unless(*not))
         }
         Statement::Prefix { left, not, addr, bits } => format!("{} {}{}/{bits}", expr(*left, family), unless(*not), network(*addr, *bits)),

@@ -18,6 +18,11 @@ impl<'a> Message<'a> {
     pub fn attributes(&self) -> Attributes<'a> {
         Attributes(self.body.get(4..).unwrap_or_default())
     }
+
+    /// The low half of the ruleset's generation, which each change of any table raises: `res_id` of `struct nfgenmsg`.
+    pub fn generation(&self) -> Option<u16> {
+        short(self.body.get(2..4)?)
+    }
 }
 
 /// Messages one after the other.

@@ -26,7 +26,7 @@ const IFNAME_LEN: usize = 16;
 /// Length in bytes of what an expression loads.
 pub fn width(expr: Expr, family: Family) -> usize {
     match expr {
-        Expr::Saddr | Expr::Daddr => family.addr_type().len(),
+        Expr::Saddr | Expr::Daddr => family.addr_type().size(),
         Expr::Dport => 2,
         Expr::L4Proto => 1,
         Expr::Mark | Expr::FibDaddrType | Expr::Random(_) => 4,
@@ -270,10 +270,10 @@ pub fn statement(out: &mut Buffer, statement: &Statement, family: Family) {
         Statement::DnatMap { key, map } => {
             load_key(out, key, family);
             lookup(out, map, Some(REG_1), false);
-            nat(out, family, register(family.addr_type().len() / 4));
+            nat(out, family, register(family.addr_type().size() / 4));
         }
         Statement::Dnat { addr, port } => {
-            let port_reg = register(family.addr_type().len() / 4);
+            let port_reg = register(family.addr_type().size() / 4);
             immediate(out, REG_1, Concat::of(&[Value::Ip(*addr)]).as_bytes());
             immediate(out, port_reg, &port.to_be_bytes());
             nat(out, family, port_reg);

@@ -1,9 +1,8 @@
-//! What large tables cost: printed with `--nocapture`, and held under bounds that only a mistake in the layout or the encoder can break.
-
-use std::time::Duration;
+//! A large table: one transaction of several megabytes, then small ones. What they took is printed with `--nocapture`; times are compared
+//! in benchmarks and not here.
 
 use kubelet_rs::nft::value::TCP;
-use kubelet_rs::nft::{Element, Family, Name, Netfilter, Transaction};
+use kubelet_rs::nft::{Data, Element, Family, Name, Netfilter, Op, Transaction};
 use tokio::time::Instant;
 
 use crate::host::in_namespace;
@@ -16,24 +15,20 @@ fn ten_thousand_services() {
             let mut tx = layout(family, 2);
             let backends = [(backend(family, 1), 8080), (backend(family, 2), 8080)];
             let begin = Instant::now();
-            // One by one, so that each set's elements are neighbours as a caller would have them.
-            let mut parts = Vec::new();
-            for n in 0..10_000 {
-                let mut part = Transaction::new(table(family));
-                add_service(&mut part, vip(family, n), 80, &backends);
-                parts.extend(part.ops);
-            }
-            for set in ["ep2", "service-ips", "cluster-ips"] {
-                let set: Name = set.into();
-                for op in &parts {
-                    if let kubelet_rs::nft::Op::AddElements { set: of, elements } = op
-                        && *of == set
-                    {
-                        elements.iter().for_each(|element| tx.add_element(&set, element.clone()));
+            // Map by map, so that the elements of each are neighbours and share messages.
+            for map in ["ep2", "service-ips", "cluster-ips"] {
+                for n in 0..10_000 {
+                    let mut one = Transaction::new(table(family));
+                    add_service(&mut one, vip(family, n), 80, &backends);
+                    for op in one.ops {
+                        if let Op::AddElements { set, elements } = op
+                            && &*set == map
+                        {
+                            elements.into_iter().for_each(|element| tx.add_element(&set, element));
+                        }
                     }
                 }
             }
-            drop(parts);
             let built = begin.elapsed();
             let begin = Instant::now();
             kernel.apply(&tx).await.unwrap();
@@ -59,8 +54,8 @@ fn ten_thousand_services() {
                 "{family}: 40,000 elements: built in {built:?}, applied in {applied:?}; one endpoint: median {:?}, most {:?}; 20,000 read in {read:?}",
                 times[100], times[199]
             );
-            assert!(applied < Duration::from_secs(5), "{applied:?}");
-            assert!(times[100] < Duration::from_millis(20), "{:?}", times[100]);
+            let changed = Data::Value(target(backend(family, 9), 8080));
+            assert_eq!(standing.iter().filter(|element| element.data == changed).count(), 200);
         });
     }
 }
