@@ -32,7 +32,7 @@ fn a_deployment_scales_and_rolls() {
 
 #[test]
 fn a_pod_tells_what_it_is() {
-    LAB.run("status", async |lab, ns| {
+    LAB.run("status", async |_, ns| {
         let mut manifest =
             pod("burst", json!({ "name": "main", "image": BUSYBOX, "command": ["sh", "-c", "cat /proc/1/cgroup; sleep 1000"] }), "Always");
         manifest["spec"]["containers"][0]["resources"] = json!({ "requests": { "cpu": "10m" }, "limits": { "memory": "64Mi" } });
@@ -63,7 +63,6 @@ fn a_pod_tells_what_it_is() {
         }
         let described = ns.kubectl(&["describe", "pod", "burst"]).await?;
         assert!(described.contains("Started") && described.contains("node-1/172.30.0.11"), "{described}");
-        drop(lab);
         Ok(())
     });
 }
