@@ -1,7 +1,7 @@
 //! What the tests stand on: one lab for all tests of a file, and a Kubernetes namespace for each test.
 
 use std::fmt::Debug;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
@@ -19,13 +19,20 @@ use crate::lab::{Builder, Lab, PATIENCE};
 /// A lab that the tests of one file share, started by the first of them. It ends with the test process.
 pub struct SharedLab {
     build: fn() -> Builder,
+    /// Held by the running test where tests disturb the lab.
+    turn: Option<Mutex<()>>,
     running: OnceLock<std::result::Result<(Runtime, Lab), String>>,
 }
 
 impl SharedLab {
     /// To be put in a `static`.
     pub const fn new(build: fn() -> Builder) -> Self {
-        Self { build, running: OnceLock::new() }
+        Self { build, turn: None, running: OnceLock::new() }
+    }
+
+    /// As [`SharedLab::new`], for tests that end and start parts of the lab: one runs at a time.
+    pub const fn one_at_a_time(build: fn() -> Builder) -> Self {
+        Self { build, turn: Some(Mutex::new(())), running: OnceLock::new() }
     }
 
     /// Runs a test in a namespace of its own, which is deleted when the test has passed.
@@ -37,6 +44,8 @@ impl SharedLab {
             Ok(running) => (&running.0, &running.1),
             Err(error) => panic!("the lab did not start: {error}"),
         };
+        // A test that failed has given its turn up all the same.
+        let _turn = self.turn.as_ref().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
         let result = runtime.block_on(async {
             let namespace = Namespace::create(lab, name).await?;
             test(lab, namespace).await?;
@@ -71,6 +80,11 @@ impl<'a> Namespace<'a> {
         // Without it the API server takes no pods.
         namespace.wait_for::<ServiceAccount, ()>("default", |_| Ok(())).await?;
         Ok(namespace)
+    }
+
+    /// The namespace `default`, for what does not belong to the test.
+    pub fn default(lab: &'a Lab) -> Self {
+        Self { lab, name: "default".to_owned() }
     }
 
     /// Its name.

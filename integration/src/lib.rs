@@ -22,6 +22,7 @@ pub mod pki;
 pub mod place;
 pub mod process;
 pub mod tools;
+pub mod traffic;
 
 pub use agent::Agent;
 pub use error::{Error, Result};
