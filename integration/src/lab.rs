@@ -233,10 +233,16 @@ impl Builder {
     /// Starts everything and waits until the nodes are Ready.
     pub async fn start(self) -> Result<Lab> {
         let tools = Tools::find()?;
-        let agent = self.agent.map_or_else(Agent::from_env, Ok)?;
+        let mut agent = self.agent.map_or_else(Agent::from_env, Ok)?;
         (self.progress)("namespaces, network and certificates");
         let folder = Folder::new(&self.name)?;
         let logs = folder.path.join("logs");
+        if let Agent::KubeletRs(binary) = &mut agent {
+            // A build that goes on beside must not change what runs here.
+            let copy = folder.path.join("kubelet-rs");
+            std::fs::copy(&binary, &copy).doing(|| format!("copying {}", binary.display()))?;
+            *binary = copy;
+        }
         let place = Place::new("control-plane")?;
         let mut parts = Vec::new();
         for index in 1..=self.nodes {

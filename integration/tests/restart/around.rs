@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use integration::Agent;
 use integration::fixture::{ANSWER, container_statuses, describe};
 use integration::lab::PATIENCE;
 use integration::objects::{pod, whoami_container};
@@ -78,6 +79,26 @@ fn started_without_an_api_server_it_leaves_pods_alone() {
         lab.start_api_server().await?;
         agent_is_back(lab, "after-started-alone").await?;
         lab.nodes_ready().await?;
+        traffic.stop().await?;
+        assert_eq!(containers(&ns).await?, before, "a container was restarted or forgotten");
+        assert_eq!(in_containerd(lab, &ns)?, known, "a sandbox or container was added or lost");
+        Ok(())
+    });
+}
+
+/// A node can be switched from kubelet to kubelet-rs and back: neither touches what the other has started.
+#[test]
+fn upstream_takes_over_and_gives_back() {
+    LAB.run("takeover", async |lab, ns| {
+        let address = served(lab, &ns).await?;
+        let (before, known) = (containers(&ns).await?, in_containerd(lab, &ns)?);
+        let traffic = Traffic::start(&lab.node(0).place().connector(), address);
+        for (name, agent) in [("after-there", &Agent::Upstream), ("after-back", lab.agent())] {
+            lab.node(0).stop_agent().await?;
+            lab.node(0).use_agent(agent, lab.tools())?;
+            lab.node(0).start_agent().await?;
+            agent_is_back(lab, name).await?;
+        }
         traffic.stop().await?;
         assert_eq!(containers(&ns).await?, before, "a container was restarted or forgotten");
         assert_eq!(in_containerd(lab, &ns)?, known, "a sandbox or container was added or lost");
