@@ -8,6 +8,8 @@
 pub mod api;
 pub mod app;
 pub mod config;
+#[cfg(any(test, feature = "fakes"))]
+pub mod inject;
 pub mod model;
 pub mod network;
 pub mod nft;

@@ -2,6 +2,24 @@
 //!
 //! In: kubeconfig. Out: [`WatchEvent`] streams and the calls of [`Api`]. Owns: connections. Survives a restart: nothing.
 
+mod backoff;
+mod client;
+mod connect;
+mod decode;
+pub mod events;
+#[cfg(any(test, feature = "fakes"))]
+pub mod fake;
+pub mod kubeconfig;
+pub mod slim;
+mod source;
+mod transport;
+mod watch;
+
+pub use backoff::{Backoff, jittered, random_part};
+pub use client::{KubeApi, LEASE_NAMESPACE};
+pub use connect::ConnectError;
+pub use events::{EventType, Recorder};
+
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use k8s_openapi::api::authentication::v1::{TokenRequestSpec, TokenRequestStatus, TokenReviewStatus};

@@ -3,6 +3,7 @@
 //! The typed API objects cost about twenty times the memory (`docs/DECISIONS.md`), so these are filled straight from the wire.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,6 +14,12 @@ pub struct ServiceName {
     pub namespace: Arc<str>,
     /// Name.
     pub name: Arc<str>,
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
 }
 
 /// Transport protocol of a port.
@@ -57,7 +64,7 @@ pub struct Endpoint {
     pub ip: IpAddr,
     /// `conditions.ready`, true when unset.
     pub ready: bool,
-    /// `conditions.serving`, equal to `ready` when unset.
+    /// `conditions.serving`, equal to `ready` when unset (`k8s.io/api/discovery/v1`: consumers defer to `ready`).
     pub serving: bool,
     /// `conditions.terminating`.
     pub terminating: bool,
@@ -83,7 +90,7 @@ pub struct EndpointSlice {
     pub id: ServiceName,
     /// The Service's name, from label `kubernetes.io/service-name`.
     pub service: Arc<str>,
-    /// Endpoints, one entry an address.
+    /// Endpoints; of each only its first address, as in upstream's proxy.
     pub endpoints: Vec<Endpoint>,
     /// Ports that all endpoints share.
     pub ports: Vec<EndpointPort>,

@@ -2,10 +2,13 @@
 //!
 //! In: pods. Out: the `cgroup_parent` of each sandbox. Owns: the tree below `<cgroupRoot>/kubepods`. Survives a restart: the tree.
 
+mod detect;
+
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::model::PodUid;
+pub use detect::{CgroupVersion, detect};
 
 /// Why a cgroup could not be made or removed.
 #[derive(Debug, Clone, thiserror::Error)]

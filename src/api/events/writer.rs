@@ -1,0 +1,93 @@
+//! The task that writes events: collects for a moment, joins what is the same, sends two at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+use tracing::{debug, warn};
+
+use super::correlate::{Bucket, Correlator, Write};
+use super::{EventRates, Record};
+use crate::api::{Api, ErrorKind, Result};
+
+/// Events of the start of a pod come within this time: it goes first, they follow together.
+const COLLECT: Duration = Duration::from_millis(50);
+const IN_FLIGHT: usize = 2;
+const TRIES: u32 = 4;
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+pub async fn run(api: Arc<dyn Api>, node: String, rates: EventRates, mut records: mpsc::Receiver<Record>) {
+    let mut correlator = Correlator::new(node);
+    let mut bucket = (rates.per_second > 0)
+        .then(|| Bucket::new(f64::from(rates.burst.max(1)), Duration::from_secs(1) / rates.per_second, Instant::now()));
+    while let Some(first) = records.recv().await {
+        sleep(COLLECT).await;
+        let mut batch: Vec<Write> = Vec::new();
+        let mut next = Some(first);
+        while let Some(record) = next {
+            if let Some(write) = correlator.observe(record, Instant::now()) {
+                join(&mut batch, write);
+            }
+            next = records.try_recv().ok();
+        }
+        // The same event is at most once in a batch, so writes of a batch don't depend on each other.
+        let mut paced = Vec::with_capacity(batch.len());
+        for write in batch {
+            let wait = bucket.as_mut().and_then(|bucket| bucket.take(Instant::now()).err());
+            if let Some(wait) = wait {
+                flush(&api, &mut paced).await;
+                sleep(wait).await;
+                let _ = bucket.as_mut().map(|bucket| bucket.take(Instant::now()));
+            }
+            paced.push(write);
+        }
+        flush(&api, &mut paced).await;
+    }
+}
+
+async fn flush(api: &Arc<dyn Api>, writes: &mut Vec<Write>) {
+    stream::iter(writes.drain(..)).for_each_concurrent(IN_FLIGHT, |write| send(api.as_ref(), write)).await;
+}
+
+fn join(batch: &mut Vec<Write>, write: Write) {
+    match batch.iter_mut().find(|pending| pending.key == write.key) {
+        Some(pending) => pending.event = write.event,
+        None => batch.push(write),
+    }
+}
+
+/// Writes one event; gives up after a few tries, or at once when the server refuses it.
+async fn send(api: &dyn Api, mut write: Write) {
+    let mut pause = FIRST_PAUSE;
+    for attempt in 1..=TRIES {
+        let result = if write.again { patch(api, &write).await } else { api.create_event(&write.event).await.map(drop) };
+        let error = match result {
+            Ok(()) => return,
+            Err(error) => error,
+        };
+        match error.kind {
+            ErrorKind::AlreadyExists => return, // the answer to an earlier try was lost
+            // It expired (an hour after its last change by default): the repetition becomes a new one.
+            ErrorKind::NotFound(_) if write.again => write.again = false,
+            _ if !error.is_transient() => {
+                debug!("event dropped: {error}");
+                return;
+            }
+            _ if attempt == TRIES => warn!("event dropped after {TRIES} tries: {error}"),
+            _ => {
+                sleep(pause).await;
+                pause *= 2;
+            }
+        }
+    }
+}
+
+async fn patch(api: &dyn Api, write: &Write) -> Result<()> {
+    let event = &write.event;
+    let patch = json!({ "count": event.count, "lastTimestamp": event.last_timestamp, "message": event.message });
+    let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
+    api.patch_event(namespace, event.metadata.name.as_deref().unwrap_or_default(), patch).await.map(drop)
+}

@@ -1,0 +1,163 @@
+//! Wire messages to slim types: keeps what is healthy, says what is not.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{Decoded, wire};
+use crate::model::service::{Endpoint, EndpointPort, EndpointSlice, Protocol, Service, ServiceName, ServicePort};
+
+const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+/// A slice of a thousand bad endpoints is one mistake, not a thousand lines.
+const MAX_PROBLEMS: usize = 5;
+
+/// Collects problems of one object: `Service default/web: …`.
+struct Problems {
+    object: String,
+    lines: Vec<String>,
+    more: usize,
+}
+
+impl Problems {
+    fn of(kind: &str, id: &ServiceName) -> Self {
+        Self { object: format!("{kind} {id}"), lines: Vec::new(), more: 0 }
+    }
+
+    fn add(&mut self, what: impl FnOnce() -> String) {
+        if self.lines.len() < MAX_PROBLEMS {
+            self.lines.push(format!("{}: {}", self.object, what()));
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn finish(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.lines.push(format!("{}: {} more problems of this kind", self.object, self.more));
+        }
+        self.lines
+    }
+}
+
+/// Converts a Service. ExternalName and headless Services have no cluster IPs.
+pub fn service(wire: wire::Service) -> Decoded<Service> {
+    let (id, resource_version, _) = identity(wire.metadata.unwrap_or_default());
+    let mut problems = Problems::of("Service", &id);
+    let spec = wire.spec.unwrap_or_default();
+
+    let ips = if spec.cluster_ips.is_empty() { vec![spec.cluster_ip] } else { spec.cluster_ips };
+    let mut cluster_ips = Vec::with_capacity(ips.len());
+    if spec.r#type != "ExternalName" {
+        for text in ips.iter().filter(|ip| !ip.is_empty() && *ip != "None") {
+            match text.parse::<IpAddr>() {
+                Ok(ip) => cluster_ips.push(ip),
+                Err(_) => problems.add(|| format!("cluster IP {text:?} is no IP address")),
+            }
+        }
+    }
+    cluster_ips.shrink_to_fit();
+
+    let mut ports = Vec::with_capacity(spec.ports.len());
+    for port in spec.ports {
+        let Some(number) = port_number(port.port) else {
+            problems.add(|| format!("port {:?} has number {}, which must be 1 to 65535", port.name, port.port));
+            continue;
+        };
+        let Some(protocol) = protocol(&port.protocol) else {
+            problems.add(|| format!("port {:?} has unknown protocol {:?}", port.name, port.protocol));
+            continue;
+        };
+        let node_port = u16::try_from(port.node_port).unwrap_or_else(|_| {
+            problems.add(|| format!("port {:?} has node port {}, which must be 0 to 65535", port.name, port.node_port));
+            0
+        });
+        ports.push(ServicePort { name: text(port.name), protocol, port: number, node_port });
+    }
+    ports.shrink_to_fit();
+    Decoded { object: Service { id, cluster_ips, ports }, resource_version, problems: problems.finish() }
+}
+
+/// Converts an EndpointSlice. A slice whose label names no Service belongs to none: its `service` is empty.
+pub fn slice(wire: wire::EndpointSlice, node: &str) -> Decoded<EndpointSlice> {
+    let (id, resource_version, mut labels) = identity(wire.metadata.unwrap_or_default());
+    let mut problems = Problems::of("EndpointSlice", &id);
+    let service = text(labels.remove(SERVICE_NAME_LABEL).unwrap_or_default());
+    if service.is_empty() {
+        problems.add(|| format!("it has no label {SERVICE_NAME_LABEL}, so it belongs to no Service"));
+    }
+    let ipv6 = match wire.address_type.as_str() {
+        "IPv4" => Some(false),
+        "IPv6" => Some(true),
+        "FQDN" => None, // not for proxies (KEP-752)
+        other => {
+            problems.add(|| format!("unknown address type {other:?}"));
+            None
+        }
+    };
+    let mut endpoints = Vec::with_capacity(if ipv6.is_some() { wire.endpoints.len() } else { 0 });
+    for endpoint in wire.endpoints {
+        let Some(ipv6) = ipv6 else { break };
+        // Further addresses of one endpoint are the same pod again; upstream's proxy uses the first one only.
+        let Some(address) = endpoint.addresses.first() else {
+            problems.add(|| "an endpoint has no address".to_string());
+            continue;
+        };
+        match address.parse::<IpAddr>() {
+            Ok(ip) if ip.is_ipv6() == ipv6 && !ip.is_unspecified() => {
+                let conditions = endpoint.conditions.unwrap_or_default();
+                let ready = conditions.ready.unwrap_or(true);
+                endpoints.push(Endpoint {
+                    ip,
+                    ready,
+                    serving: conditions.serving.unwrap_or(ready),
+                    terminating: conditions.terminating.unwrap_or(false),
+                    local: !node.is_empty() && endpoint.node_name.as_deref() == Some(node),
+                });
+            }
+            Ok(_) => problems.add(|| format!("endpoint address {address:?} is not of address type {}", wire.address_type)),
+            Err(_) => problems.add(|| format!("endpoint address {address:?} is no IP address")),
+        }
+    }
+    endpoints.shrink_to_fit();
+
+    let mut ports = Vec::with_capacity(wire.ports.len());
+    for port in wire.ports {
+        // No number means "all ports", which a proxy can't serve; upstream ignores such entries too.
+        let (Some(name), Some(number)) = (port.name, port.port) else { continue };
+        let Some(number) = port_number(number) else {
+            problems.add(|| format!("port {name:?} has number {number}, which must be 1 to 65535"));
+            continue;
+        };
+        let given = port.protocol.unwrap_or_default();
+        let Some(protocol) = protocol(&given) else {
+            problems.add(|| format!("port {name:?} has unknown protocol {given:?}"));
+            continue;
+        };
+        ports.push(EndpointPort { name: text(name), protocol, port: number });
+    }
+    ports.shrink_to_fit();
+    Decoded { object: EndpointSlice { id, service, endpoints, ports }, resource_version, problems: problems.finish() }
+}
+
+type Labels = std::collections::HashMap<String, String>;
+
+fn identity(meta: wire::ObjectMeta) -> (ServiceName, String, Labels) {
+    (ServiceName { namespace: text(meta.namespace), name: text(meta.name) }, meta.resource_version, meta.labels)
+}
+
+/// Empty texts share one allocation: most ports have no name.
+fn text(s: String) -> Arc<str> {
+    if s.is_empty() { Arc::default() } else { s.into() }
+}
+
+fn port_number(port: i32) -> Option<u16> {
+    u16::try_from(port).ok().filter(|p| *p != 0)
+}
+
+fn protocol(text: &str) -> Option<Protocol> {
+    match text {
+        "" | "TCP" => Some(Protocol::Tcp),
+        "UDP" => Some(Protocol::Udp),
+        "SCTP" => Some(Protocol::Sctp),
+        _ => None,
+    }
+}

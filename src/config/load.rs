@@ -1,0 +1,81 @@
+//! Command line → [`Config`]: lays the layers over each other, then checks the whole.
+//!
+//! Precedence: flags, then drop-ins in lexical order, then the file, then defaults (cmd/kubelet/app/server.go).
+
+use std::ffi::OsString;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{Config, ConfigError, Invocation, KubeletConfiguration, Options, defaults, document, flags, unserved, validate};
+
+/// The Kubernetes release that this agent stands for, as kubeadm and the API server's clients expect to read it.
+pub const KUBERNETES_VERSION: &str = "v1.36.3";
+
+/// Reads the command line (without the program's name) and the files that it names.
+pub fn load(args: Vec<OsString>) -> Result<Invocation, ConfigError> {
+    let mut problems = Vec::new();
+    let mut warnings = Vec::new();
+    let line = flags::parse(args, &mut problems);
+    if problems.is_empty() && line.help {
+        return Ok(Invocation::Print(flags::help()));
+    }
+    if let (Some(form), true) = (&line.version, problems.is_empty()) {
+        match form.as_str() {
+            "true" => return Ok(Invocation::Print(format!("Kubernetes {KUBERNETES_VERSION}\n"))),
+            "raw" => return Ok(Invocation::Print(raw_version())),
+            "false" => {}
+            other => problems.push(format!("--version: expected true or raw, got {other:?}")),
+        }
+    }
+
+    let mut config = Map::new();
+    match &line.config {
+        Some(path) => document::merge(&mut config, document::read_config_file(path, &mut problems, &mut warnings)),
+        None => {
+            warnings.push(
+                "no --config: as upstream does, the server lets anonymous callers do everything unless flags say otherwise; name a config file".to_owned(),
+            );
+            config = defaults::legacy();
+        }
+    }
+    // Drop-ins change a complete configuration, so that they can take one threshold out of the default ones.
+    defaults::fill(&mut config);
+    if let Some(directory) = &line.config_dir {
+        for path in document::drop_ins(directory, &mut problems) {
+            let patch = document::read_drop_in(&path, &mut problems);
+            document::merge(&mut config, patch);
+        }
+    }
+    let mut options = Options::default();
+    flags::apply(&line.given, &mut config, &mut options, &mut problems, &mut warnings);
+    defaults::fill(&mut config);
+    // Values of a wrong type would only lead to more lines about the same mistakes.
+    if problems.is_empty() {
+        validate::validate(&config, &mut problems);
+    }
+    if !problems.is_empty() {
+        return Err(ConfigError { problems });
+    }
+    warnings.extend(unserved::warning(&config));
+    let mut config = complete(config)?;
+    config.options = options;
+    config.warnings = warnings;
+    Ok(Invocation::Run(Box::new(config)))
+}
+
+/// The typed form of a complete, valid configuration.
+pub(super) fn complete(mut effective: Map<String, Value>) -> Result<Config, ConfigError> {
+    let kubelet = KubeletConfiguration::deserialize(&Value::Object(effective.clone()))
+        .map_err(|error| ConfigError { problems: vec![format!("the configuration can't be used: {error}")] })?;
+    effective.insert("kind".to_owned(), "KubeletConfiguration".into());
+    effective.insert("apiVersion".to_owned(), "kubelet.config.k8s.io/v1beta1".into());
+    let effective = Value::Object(effective).to_string().into();
+    Ok(Config { kubelet, options: Options::default(), warnings: Vec::new(), effective })
+}
+
+fn raw_version() -> String {
+    let mut parts = KUBERNETES_VERSION.trim_start_matches('v').split('.');
+    let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    format!("version.Info{{Major:\"{major}\", Minor:\"{minor}\", GitVersion:\"{KUBERNETES_VERSION}\"}}\n")
+}

@@ -1,0 +1,85 @@
+//! Fields that are accepted and checked, but that nothing in the agent acts on yet. A setting without effect is said once at start-up.
+
+use serde_json::{Map, Value};
+
+use super::check::is_zero;
+use super::schema::{self, Default};
+use super::view::View;
+
+/// Dotted paths. Whoever implements one takes it off this list.
+const UNSERVED: &[&str] = &[
+    "staticPodPath",
+    "staticPodURL",
+    "staticPodURLHeader",
+    "readOnlyPort",
+    "tlsCipherSuites",
+    "tlsCurvePreferences",
+    "rotateCertificates",
+    "serverTLSBootstrap",
+    "imagePullCredentialsVerificationPolicy",
+    "preloadedImagesVerificationAllowlist",
+    "enableContentionProfiling",
+    "imageMinimumGCAge",
+    "imageMaximumGCAge",
+    "imageGCHighThresholdPercent",
+    "imageGCLowThresholdPercent",
+    "kubeletCgroups",
+    "systemCgroups",
+    "cpuManagerPolicy",
+    "memoryManagerPolicy",
+    "topologyManagerPolicy",
+    "qosReserved",
+    "podCIDR",
+    "evictionSoft",
+    "evictionMinimumReclaim",
+    "protectKernelDefaults",
+    "featureGates",
+    "memorySwap.swapBehavior",
+    "containerLogMaxSize",
+    "containerLogMaxFiles",
+    "reservedSystemCPUs",
+    "kernelMemcgNotification",
+    "enableSystemLogQuery",
+    "shutdownGracePeriod",
+    "shutdownGracePeriodByPodPriority",
+    "reservedMemory",
+    "memoryReservationPolicy",
+    "tracing",
+    "userNamespaces",
+];
+
+/// The warning about all that is set away from its default, if anything is.
+pub(super) fn warning(config: &Map<String, Value>) -> Option<String> {
+    let config = View(config);
+    let is_set = |path: &&&str| {
+        let default = schema::find(path).map(|field| &field.default);
+        config.value(path).is_some_and(|value| match default {
+            Some(Default::Json(json) | Default::ForZero(json)) => {
+                serde_json::from_str::<Value>(json).is_ok_and(|default| default != *value)
+            }
+            Some(Default::Absent) | None => !is_zero(value),
+        })
+    };
+    let set: Vec<&str> = UNSERVED.iter().filter(is_set).copied().collect();
+    (!set.is_empty()).then(|| format!("settings that are accepted but not acted on yet: {}", set.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::defaults;
+    use super::*;
+
+    #[test]
+    fn only_what_differs_from_the_default_is_named() {
+        assert!(UNSERVED.iter().all(|path| schema::find(path).is_some()));
+        let mut config = Map::new();
+        defaults::fill(&mut config);
+        assert_eq!(warning(&config), None);
+        config.insert("staticPodPath".to_owned(), json!("/etc/kubernetes/manifests"));
+        config.insert("memorySwap".to_owned(), json!({"swapBehavior": "LimitedSwap"}));
+        let said = warning(&config);
+        assert_eq!(said.as_deref(), Some("settings that are accepted but not acted on yet: staticPodPath, memorySwap.swapBehavior"));
+    }
+}

@@ -1,0 +1,211 @@
+//! Faults for tests: the fakes send each call that would leave the process through an [`Injector`].
+//!
+//! It counts calls over all fakes that share it, so that a test can end the agent at the n-th call (`kill -9` between two
+//! instructions), lose an answer, never answer, or answer with an error. Compiled for tests only.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::future::{Future, pending};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+/// On which side of a call's effect the agent dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crash {
+    /// The call never reaches the other side.
+    Before,
+    /// The other side has done it, the agent never hears of it.
+    After,
+}
+
+/// One call that was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call {
+    /// The fake's room: `api`, `runtime`.
+    pub room: &'static str,
+    /// The call's name, as the trait's method has it.
+    pub name: &'static str,
+}
+
+enum Fault {
+    Fail(Box<dyn Any + Send>),
+    FailAfter(Box<dyn Any + Send>),
+    Hang,
+}
+
+enum Verdict {
+    Pass,
+    Die(Crash),
+    Fault(Fault),
+}
+
+#[derive(Default)]
+struct State {
+    calls: Vec<Call>,
+    crash: Option<(usize, Crash)>,
+    faults: Vec<(Call, VecDeque<Fault>)>,
+}
+
+/// Decides for each call of the fakes what becomes of it. Clones share one state.
+#[derive(Clone)]
+pub struct Injector {
+    state: Arc<Mutex<State>>,
+    crashed: watch::Sender<bool>,
+}
+
+impl Default for Injector {
+    fn default() -> Self {
+        Self { state: Arc::default(), crashed: watch::Sender::new(false) }
+    }
+}
+
+impl Injector {
+    /// Runs `effect` as the next call, unless a fault is due. After a crash every call hangs for ever, until [`Self::restart`].
+    ///
+    /// Effects must not wait for anything: a fake does its work at once.
+    pub async fn call<T, E: 'static>(
+        &self,
+        room: &'static str,
+        name: &'static str,
+        effect: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        match self.verdict(Call { room, name }) {
+            Verdict::Pass => effect.await,
+            Verdict::Die(when) => {
+                if when == Crash::After {
+                    let _ = effect.await;
+                }
+                self.crashed.send_replace(true);
+                pending().await
+            }
+            Verdict::Fault(Fault::Hang) => pending().await,
+            Verdict::Fault(Fault::Fail(error)) => Err(as_error(error, name)),
+            Verdict::Fault(Fault::FailAfter(error)) => {
+                let _ = effect.await;
+                Err(as_error(error, name))
+            }
+        }
+    }
+
+    /// The agent dies at the call with this number, counted from 0 since the start or the last [`Self::restart`].
+    pub fn crash_at(&self, number: usize, when: Crash) {
+        self.lock().crash = Some((number, when));
+    }
+
+    /// Waits until the agent has died.
+    pub async fn crashed(&self) {
+        let _ = self.crashed.subscribe().wait_for(|dead| *dead).await;
+    }
+
+    /// The agent is to be started again: counts from 0, forgets all faults. The dead agent's tasks must be gone by now.
+    pub fn restart(&self) {
+        *self.lock() = State::default();
+        self.crashed.send_replace(false);
+    }
+
+    /// The next call of this name fails with `error` and has no effect. Faults of one name happen in the order they were given.
+    pub fn fail<E: Send + 'static>(&self, room: &'static str, name: &'static str, error: E) {
+        self.push(Call { room, name }, Fault::Fail(Box::new(error)));
+    }
+
+    /// The next call of this name has its effect, but the answer is `error`.
+    pub fn fail_after<E: Send + 'static>(&self, room: &'static str, name: &'static str, error: E) {
+        self.push(Call { room, name }, Fault::FailAfter(Box::new(error)));
+    }
+
+    /// The next call of this name has no effect and is never answered.
+    pub fn hang(&self, room: &'static str, name: &'static str) {
+        self.push(Call { room, name }, Fault::Hang);
+    }
+
+    /// All calls since the start or the last [`Self::restart`].
+    pub fn calls(&self) -> Vec<Call> {
+        self.lock().calls.clone()
+    }
+
+    /// How many calls of one name were made.
+    pub fn count(&self, room: &'static str, name: &'static str) -> usize {
+        self.lock().calls.iter().filter(|c| **c == Call { room, name }).count()
+    }
+
+    fn push(&self, call: Call, fault: Fault) {
+        let mut state = self.lock();
+        match state.faults.iter_mut().find(|(c, _)| *c == call) {
+            Some((_, queue)) => queue.push_back(fault),
+            None => state.faults.push((call, VecDeque::from([fault]))),
+        }
+    }
+
+    fn verdict(&self, call: Call) -> Verdict {
+        if *self.crashed.borrow() {
+            return Verdict::Fault(Fault::Hang);
+        }
+        let mut state = self.lock();
+        let number = state.calls.len();
+        state.calls.push(call);
+        if let Some((_, when)) = state.crash.filter(|(at, _)| *at == number) {
+            return Verdict::Die(when);
+        }
+        let fault = state.faults.iter_mut().find(|(c, _)| *c == call).and_then(|(_, queue)| queue.pop_front());
+        fault.map_or(Verdict::Pass, Verdict::Fault)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn as_error<E: 'static>(error: Box<dyn Any + Send>, name: &str) -> E {
+    match error.downcast() {
+        Ok(error) => *error,
+        Err(_) => panic!("the test injected an error of another type than {name} returns"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    async fn bump(injector: &Injector, n: &AtomicU32) -> Result<u32, String> {
+        injector.call("room", "bump", async { Ok(n.fetch_add(1, Ordering::SeqCst)) }).await
+    }
+
+    #[tokio::test]
+    async fn faults_come_once_and_in_order() {
+        let (i, n) = (Injector::default(), AtomicU32::new(0));
+        i.fail("room", "bump", "no".to_owned());
+        i.fail_after("room", "bump", "lost".to_owned());
+        i.fail("room", "other", "never".to_owned());
+        assert_eq!(bump(&i, &n).await, Err("no".into()));
+        assert_eq!(n.load(Ordering::SeqCst), 0);
+        assert_eq!(bump(&i, &n).await, Err("lost".into()));
+        assert_eq!(n.load(Ordering::SeqCst), 1);
+        assert_eq!(bump(&i, &n).await, Ok(1));
+        assert_eq!(i.count("room", "bump"), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crash_ends_everything_until_the_restart() {
+        for (when, effects) in [(Crash::Before, 1), (Crash::After, 2)] {
+            let (i, n) = (Injector::default(), Arc::new(AtomicU32::new(0)));
+            i.crash_at(1, when);
+            let agent = tokio::spawn({
+                let (i, n) = (i.clone(), n.clone());
+                async move {
+                    loop {
+                        let _ = bump(&i, &n).await;
+                    }
+                }
+            });
+            i.crashed().await;
+            agent.abort();
+            assert_eq!(n.load(Ordering::SeqCst), effects, "{when:?}");
+            assert!(tokio::time::timeout(std::time::Duration::from_secs(1), bump(&i, &n)).await.is_err());
+            i.restart();
+            assert_eq!(bump(&i, &n).await, Ok(effects));
+        }
+    }
+}
