@@ -175,7 +175,7 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
     }
     let (writer, writing) = status::Writer::new(Arc::clone(&api));
     tasks.spawn(writing);
-    let images = Images::new(Arc::clone(&runtime), objects.clone(), settings::images(&config.kubelet));
+    let images = Images::new(Arc::clone(&runtime), objects.clone(), &settings::images(&config.kubelet));
     let ctx = Context {
         api,
         runtime,

@@ -117,10 +117,10 @@ pub fn log_rotation(config: &KubeletConfiguration) -> Option<Policy> {
 /// For image pulls.
 pub fn images(config: &KubeletConfiguration) -> ImageSettings {
     ImageSettings {
-        serialize: config.serialize_image_pulls,
-        max_parallel: config.max_parallel_image_pulls,
-        pulls_per_second: config.registry_pull_qps,
-        burst: config.registry_burst,
+        serialize_image_pulls: config.serialize_image_pulls,
+        max_parallel_image_pulls: config.max_parallel_image_pulls,
+        registry_pull_qps: config.registry_pull_qps,
+        registry_burst: config.registry_burst,
     }
 }
 

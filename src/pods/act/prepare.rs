@@ -93,7 +93,7 @@ impl Run {
             return Some(image.clone());
         }
         let container = spec::container(pod, name)?;
-        let sink = |event: crate::pods::images::ImageEvent| self.event(Some(name), event.kind, event.reason, &event.message);
+        let sink = |kind, reason, message: String| self.event(Some(name), kind, reason, &message);
         let result = tokio::select! {
             result = self.job.ctx.images.ensure(pod, container, config, &sink) => result,
             () = self.cancelled() => return None,
