@@ -3,6 +3,8 @@
 //! In: configs made by `translate`. Out: what runs, as [`ObservedPod`]s, and hints that something changed. Owns: one gRPC
 //! channel. Survives a restart: nothing here; the runtime itself is the memory.
 
+#[cfg(any(test, feature = "fakes"))]
+pub mod fake;
 pub mod host;
 pub mod log;
 pub mod names;
