@@ -137,7 +137,6 @@ pub fn pods(config: &Config, facts: &NodeFacts, runtime_name: String) -> PodSett
         runtime_name,
         resolv_conf: path(&config.kubelet.resolv_conf),
         crash_loop_max: config.kubelet.crash_loop_back_off.max_container_restart_period,
-        sync_frequency: config.kubelet.sync_frequency,
     }
 }
 

@@ -92,7 +92,7 @@ impl Worker {
         let metadata_changed = self.pod.as_ref().is_some_and(|old| {
             old.metadata.labels != pod.metadata.labels || old.metadata.annotations != pod.metadata.annotations
         });
-        if metadata_changed && self.refresh_at.is_some() {
+        if metadata_changed && self.volumes.is_some() {
             // Labels and annotations may be files in a volume.
             self.refresh_at = Some(Instant::now());
         }
@@ -210,7 +210,7 @@ impl Worker {
         let now = self.ctx.clock.now();
         match report {
             Progress::Volumes(volumes) => {
-                self.refresh_at = self.next_refresh();
+                self.refresh_at = self.ctx.volumes.next_refresh(&self.name.uid);
                 self.volumes = Some(Arc::new(volumes));
                 self.memory.succeeded(&Subject::Volumes);
             }
@@ -263,18 +263,6 @@ impl Worker {
             None if new => list.insert(0, record),
             None => {}
         }
-    }
-
-    /// When the volumes must be looked at again; never, when none holds anything from the API server.
-    fn next_refresh(&self) -> Option<Instant> {
-        let pod = self.pod.as_ref()?;
-        let volumes = pod.spec.as_ref()?.volumes.as_deref().unwrap_or_default();
-        let projected = volumes.iter().any(|v| {
-            v.config_map.is_some() || v.secret.is_some() || v.projected.is_some() || v.downward_api.is_some()
-        });
-        // Spread by the UID, so that a hundred pods don't wake in one second.
-        let spread = self.name.uid.as_str().bytes().fold(0u32, |h, b| h.wrapping_mul(31).wrapping_add(u32::from(b))) % 500;
-        projected.then(|| Instant::now() + self.ctx.settings.sync_frequency.mul_f64(1.0 + f64::from(spread) / 1000.0))
     }
 
     /// Computes the status and hands it on, when anything changed.
