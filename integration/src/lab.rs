@@ -32,6 +32,7 @@ pub struct Lab {
     client: kube::Client,
     agent: Agent,
     tools: Tools,
+    pki: Pki,
     admin: PathBuf,
     folder: Folder,
 }
@@ -77,6 +78,11 @@ impl Lab {
     /// The programs it runs.
     pub fn tools(&self) -> &Tools {
         &self.tools
+    }
+
+    /// Makes credentials for the lab's API server.
+    pub fn pki(&self) -> &Pki {
+        &self.pki
     }
 
     /// Where the control plane runs.
@@ -158,6 +164,7 @@ impl Lab {
         mut probe: impl AsyncFnMut() -> std::result::Result<T, String>,
     ) -> Result<T> {
         let start = Instant::now();
+        let mut pause = Duration::from_millis(20);
         loop {
             let seen = match tokio::time::timeout(patience, probe()).await {
                 Ok(Ok(answer)) => return Ok(answer),
@@ -168,7 +175,8 @@ impl Lab {
                 let diagnosis = self.diagnosis().await;
                 return Err(Error::Timeout { what: what.to_owned(), waited: patience, last: seen, diagnosis });
             }
-            sleep(Duration::from_millis(50)).await;
+            sleep(pause).await;
+            pause = (pause * 5 / 4).min(Duration::from_millis(250));
         }
     }
 
@@ -251,7 +259,7 @@ impl Builder {
         }
         let client = client(place.connector(), &admin).await?;
         let control_plane = starting.finish(&place, &logs, &tools, &pki, &client).await?;
-        let lab = Lab { nodes, control_plane: control_plane.into(), place, client, agent, tools, admin, folder };
+        let lab = Lab { nodes, control_plane: control_plane.into(), place, client, agent, tools, pki, admin, folder };
         lab.write_kubectl()?;
 
         (self.progress)("controllers, roles and service accounts");

@@ -165,6 +165,13 @@ impl Node {
         self.containerd.lock().await.as_ref().map(Process::pid)
     }
 
+    /// Ids of containers that containerd knows, sandboxes among them; `filter` is one of ctr's, or empty.
+    pub fn containers(&self, tools: &Tools, filter: &str) -> Result<Vec<String>> {
+        let ctr = tools.containerd.join("ctr").display().to_string();
+        let args: Vec<&str> = ["-n", "k8s.io", "containers", "list", "-q", filter].into_iter().filter(|arg| !arg.is_empty()).collect();
+        Ok(self.place.run(Scope::Processes, &ctr, &args, "")?.split_whitespace().map(str::to_owned).collect())
+    }
+
     /// An error with the end of the log if a part of the node has ended by itself.
     pub async fn check(&self) -> Result<()> {
         self.containerd.lock().await.as_mut().map_or(Ok(()), Process::check)?;
