@@ -1,5 +1,6 @@
 //! Words that every room shares: ids, quantities, QoS classes, resource sums, slim Services. Pure, no I/O.
 
+pub mod downward;
 pub mod hash;
 pub mod ids;
 pub mod node;

@@ -3,6 +3,10 @@
 //! In: configs made by `translate`. Out: what runs, as [`ObservedPod`]s, and hints that something changed. Owns: one gRPC
 //! channel. Survives a restart: nothing here; the runtime itself is the memory.
 
+pub mod host;
+pub mod names;
+pub mod translate;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,71 @@
+//! What is mounted into a container.
+
+use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
+use proto::cri::{Mount, MountPropagation};
+
+use super::TranslateError;
+use super::container::{ContainerInput, TERMINATION_MESSAGE_PATH};
+use crate::network::hosts;
+use crate::volumes::{MountedVolume, PodVolumes};
+
+/// Whether a container gets a hosts file from the agent: the pod has an address (its own or the node's), and the container brings
+/// no file of its own.
+pub fn mounts_hosts_file(pod: &Pod, container: &Container, has_address: bool) -> bool {
+    let host_network = pod.spec.as_ref().and_then(|s| s.host_network) == Some(true);
+    let own = container.volume_mounts.iter().flatten().any(|m| m.mount_path == hosts::CONTAINER_PATH);
+    (has_address || host_network) && !own
+}
+
+/// All mounts: volumes in the order of the spec, the hosts file, the file for the termination message.
+pub(super) fn mounts(input: ContainerInput<'_>) -> Result<Vec<Mount>, TranslateError> {
+    let volume_mounts = input.container.volume_mounts.iter().flatten();
+    let mut out = volume_mounts.map(|m| volume(m, input.container, input.volumes)).collect::<Result<Vec<_>, _>>()?;
+    // The runtime relabels these two files where SELinux is on; they belong to one pod.
+    let file = |path: &str, host: &std::path::Path| Mount {
+        container_path: absolute(path),
+        host_path: host.to_string_lossy().into_owned(),
+        selinux_relabel: true,
+        ..Default::default()
+    };
+    out.extend(input.hosts_file.map(|host| file(hosts::CONTAINER_PATH, host)));
+    let message_path = input.container.termination_message_path.as_deref().unwrap_or(TERMINATION_MESSAGE_PATH);
+    out.extend(input.termination_log.map(|host| file(message_path, host)));
+    Ok(out)
+}
+
+fn volume(mount: &VolumeMount, container: &Container, volumes: &PodVolumes) -> Result<Mount, TranslateError> {
+    let set = |s: &Option<String>| s.as_deref().is_some_and(|s| !s.is_empty());
+    if set(&mount.sub_path) || set(&mount.sub_path_expr) {
+        return Err(TranslateError::Unsupported { field: "subPath of a volumeMount" });
+    }
+    if mount.recursive_read_only.as_deref() == Some("Enabled") {
+        return Err(TranslateError::Unsupported { field: "recursiveReadOnly: Enabled of a volumeMount" });
+    }
+    let missing = || TranslateError::MissingVolume { volume: mount.name.clone(), container: container.name.clone() };
+    let MountedVolume { host_path, read_only } = volumes.get(&mount.name).ok_or_else(missing)?;
+    Ok(Mount {
+        container_path: absolute(&mount.mount_path),
+        host_path: host_path.to_string_lossy().into_owned(),
+        readonly: *read_only || mount.read_only == Some(true),
+        propagation: propagation(mount.mount_propagation.as_deref())?.into(),
+        ..Default::default()
+    })
+}
+
+fn propagation(mode: Option<&str>) -> Result<MountPropagation, TranslateError> {
+    match mode {
+        None | Some("None") => Ok(MountPropagation::PropagationPrivate),
+        Some("HostToContainer") => Ok(MountPropagation::PropagationHostToContainer),
+        Some("Bidirectional") => Ok(MountPropagation::PropagationBidirectional),
+        Some(other) => Err(TranslateError::Invalid {
+            field: "mountPropagation",
+            value: other.to_owned(),
+            expected: "None, HostToContainer or Bidirectional",
+        }),
+    }
+}
+
+/// Paths in a container without a leading slash count from its root.
+fn absolute(path: &str) -> String {
+    if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
+}
