@@ -85,15 +85,22 @@ impl Reporter {
         let node = match register(&self.deps, &wanted).await {
             Registered::Created(node) => {
                 self.tell(&NodeStatus::default(), &status);
+                self.next_report = Instant::now() + self.random_report();
                 node
             }
             Registered::Existing(node) => {
                 self.tell_reboot(&node.status.clone().unwrap_or_default());
+                self.next_report = Instant::now();
                 node
             }
         };
-        self.next_report = Instant::now();
         self.accept(node);
+    }
+
+    /// After a change the next report comes at random, so that nodes that started together don't report together for ever.
+    fn random_report(&self) -> Duration {
+        let every = self.deps.settings.report_frequency;
+        every / 2 + random_part(every)
     }
 
     /// Keeps the status true until the object is gone.
@@ -216,9 +223,7 @@ impl Reporter {
         let node = api.patch_node_status(patch).await?;
         self.tell(&known, &new);
         self.accept(node);
-        // After a change the next report comes at random, so that nodes that started together don't report together for ever.
-        let every = self.deps.settings.report_frequency;
-        self.next_report = Instant::now() + if changed { every / 2 + random_part(every) } else { every };
+        self.next_report = Instant::now() + if changed { self.random_report() } else { self.deps.settings.report_frequency };
         Ok(())
     }
 
