@@ -9,6 +9,7 @@ mod store;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::authentication::v1::UserInfo;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -38,6 +39,9 @@ struct State {
     secrets: Vec<Secret>,
     lease: Option<Lease>,
     events: Vec<Event>,
+    tokens: Vec<(String, UserInfo)>,
+    /// User, verb, sub-resource; `None` as long as everything is allowed.
+    rights: Option<Vec<[String; 3]>>,
 }
 
 fn key(namespace: &str, name: &str) -> String {
@@ -108,6 +112,19 @@ impl FakeApi {
             0 => state.pods.remove(&key),
             _ => state.pods.put(key, pod),
         }
+    }
+
+    /// Makes a bearer token known.
+    pub fn put_token(&self, token: &str, user: &str, groups: &[&str]) {
+        let groups = groups.iter().map(|g| (*g).to_owned()).collect();
+        let user = UserInfo { username: Some(user.into()), groups: Some(groups), ..UserInfo::default() };
+        self.lock().tokens.push((token.into(), user));
+    }
+
+    /// Gives a user a right on the node's sub-resource. From the first call on, only what was given is allowed.
+    pub fn allow(&self, user: &str, verb: &str, subresource: &str) {
+        let right = [user, verb, subresource].map(str::to_owned);
+        self.lock().rights.get_or_insert_default().push(right);
     }
 
     /// Adds or replaces a ConfigMap.

@@ -7,6 +7,7 @@ pub mod client;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fake;
 pub mod host;
+pub mod log;
 pub mod names;
 pub mod translate;
 

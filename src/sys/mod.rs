@@ -1,1 +1,7 @@
 //! The system calls that need more than safe wrappers: the only room where `unsafe` is allowed.
+//!
+//! In: plain values. Out: plain values and `io::Error`. Owns: nothing. Survives a restart: nothing.
+
+pub mod command;
+pub mod inotify;
+pub mod process;

@@ -200,14 +200,20 @@ impl Api for FakeApi {
 
     async fn review_token(&self, token: &str) -> Result<TokenReviewStatus> {
         let effect = async {
-            let authenticated = Some(token.starts_with("token-of-"));
-            Ok(TokenReviewStatus { authenticated, ..TokenReviewStatus::default() })
+            let user = self.lock().tokens.iter().find(|(known, _)| known == token).map(|(_, user)| user.clone());
+            let authenticated = Some(user.is_some() || token.starts_with("token-of-"));
+            Ok(TokenReviewStatus { authenticated, user, ..TokenReviewStatus::default() })
         };
         self.injector.call("api", "review_token", effect).await
     }
 
-    async fn review_access(&self, _: SubjectAccessReviewSpec) -> Result<SubjectAccessReviewStatus> {
-        let effect = async { Ok(SubjectAccessReviewStatus { allowed: true, ..SubjectAccessReviewStatus::default() }) };
+    async fn review_access(&self, spec: SubjectAccessReviewSpec) -> Result<SubjectAccessReviewStatus> {
+        let effect = async {
+            let asked = spec.resource_attributes.unwrap_or_default();
+            let right = [spec.user, asked.verb, asked.subresource].map(Option::unwrap_or_default);
+            let allowed = self.lock().rights.as_ref().is_none_or(|rights| rights.contains(&right));
+            Ok(SubjectAccessReviewStatus { allowed, ..SubjectAccessReviewStatus::default() })
+        };
         self.injector.call("api", "review_access", effect).await
     }
 }
