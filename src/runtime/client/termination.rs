@@ -103,8 +103,8 @@ fn last_lines(log: &[u8]) -> String {
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let last: String = lines.iter().skip(lines.len().saturating_sub(LOG_LINES)).copied().collect();
-    let start = last.ceil_char_boundary(last.len().saturating_sub(LOG_BYTES));
-    last.get(start..).unwrap_or_default().to_owned()
+    let too_much = last.len().saturating_sub(LOG_BYTES);
+    (too_much..last.len()).find_map(|start| last.get(start..)).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
