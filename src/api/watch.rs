@@ -153,6 +153,9 @@ impl<S: Source> Machine<S> {
             Frame::Deleted(..) => self.failed(self.broken_off(), State::Start { at_least: ANY.into() }),
             Frame::Error { code, reason, message } => {
                 let error = self.error(refused_with(code, &reason, message));
+                if streaming_refused(&error) {
+                    return (None, State::Paging { items: Vec::new(), next: None });
+                }
                 self.failed(error, State::Start { at_least: ANY.into() })
             }
         }
@@ -227,9 +230,14 @@ fn gone(error: &Error) -> bool {
     matches!(error.kind, ErrorKind::Refused(410, _))
 }
 
-/// The server doesn't know `sendInitialEvents` (feature gate WatchList off): 422, or 400 from older ones.
+/// The server doesn't know `sendInitialEvents` (feature gate WatchList off): 422, or 400 from older ones. Or it would, but its etcd is
+/// older than 3.4.25 and can't tell how far a watch has come: 500, and the feature's name in its words (`cacher.go`, Watch).
 fn streaming_refused(error: &Error) -> bool {
-    matches!(error.kind, ErrorKind::Refused(400 | 422, _))
+    match &error.kind {
+        ErrorKind::Refused(400 | 422, _) => true,
+        ErrorKind::Unavailable(message) => message.contains("RequestWatchProgress"),
+        _ => false,
+    }
 }
 
 /// The server has not reached our version: it lags behind another one for a moment, or its etcd was restored from a backup.

@@ -2,6 +2,8 @@
 //!
 //! In: plain values. Out: plain values and `io::Error`. Owns: nothing. Survives a restart: nothing.
 
+pub mod blocking;
 pub mod command;
 pub mod inotify;
+pub mod netns;
 pub mod process;

@@ -127,7 +127,7 @@ fn conditions_have_the_defaults_of_the_api() {
         (unset, None, (true, true, false, false)),
         (unset, Some("node-a"), (true, true, false, true)),
         (unset, Some("node-b"), (true, true, false, false)),
-        ([Some(false), None, None], None, (false, false, false, false)),
+        ([Some(false), None, None], None, (false, true, false, false)),
         ([Some(false), Some(true), Some(true)], None, (false, true, true, false)),
     ];
     for (conditions, node, want) in table {
