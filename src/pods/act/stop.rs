@@ -8,7 +8,7 @@ use crate::model::{ContainerId, SandboxId};
 use crate::pods::log_files;
 use crate::pods::memory::Subject;
 use crate::pods::progress::Progress;
-use crate::runtime;
+use crate::runtime::{self, Container};
 
 impl Run {
     pub(super) async fn stop_container(&self, id: ContainerId, name: String, grace: Duration, why: &str) {
@@ -21,7 +21,8 @@ impl Run {
         match runtime.container(&id).await {
             Ok(record) => {
                 self.report(Progress::Succeeded(Subject::Stop));
-                self.report(Progress::Stopped(record));
+                let sandbox = self.job.records.get(&id).map(|known| known.sandbox.clone()).unwrap_or(record.sandbox);
+                self.report(Progress::Stopped(Container { sandbox, ..record }));
             }
             Err(error) if error.is_not_found() => self.report(Progress::ContainerRemoved(id)),
             Err(_) => self.report(Progress::Uncertain),
