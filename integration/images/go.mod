@@ -1,0 +1,3 @@
+module kubelet-rs.io/integration/images
+
+go 1.26

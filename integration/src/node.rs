@@ -1,0 +1,247 @@
+//! One node: a place with its own containerd and an agent, and folders of its own where a real host has `/run`, `/var/lib` and `/var/log`.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use nix::mount::{MsFlags, mount};
+use tokio::time::{Instant, sleep};
+
+use crate::agent::{self, Agent, NodeFacts, RUNTIME_SOCKET};
+use crate::cgroups;
+use crate::error::{Doing as _, Error, Result};
+use crate::network::NodeNet;
+use crate::pki::Pki;
+use crate::place::{Place, Scope};
+use crate::process::{Process, Spec};
+use crate::tools::Tools;
+
+/// A node of the lab.
+#[derive(Debug)]
+pub struct Node {
+    name: String,
+    net: NodeNet,
+    folder: PathBuf,
+    logs: PathBuf,
+    /// Before `place`: processes end before the place does.
+    agent: tokio::sync::Mutex<Vec<Process>>,
+    agent_specs: std::sync::Mutex<Vec<Spec>>,
+    lab: String,
+    ca: PathBuf,
+    kubeconfig: PathBuf,
+    containerd: tokio::sync::Mutex<Option<Process>>,
+    containerd_spec: Spec,
+    place: Place,
+}
+
+impl Node {
+    /// Makes the node's folders, mounts and control groups on a place that is joined to the network already. Starts nothing.
+    pub fn new(
+        place: Place,
+        net: NodeNet,
+        lab: &str,
+        folder: PathBuf,
+        logs: &Path,
+        tools: &Tools,
+        pki: &Pki,
+        agent: &Agent,
+    ) -> Result<Self> {
+        let name = place.name().to_owned();
+        for part in ["var-lib/kubelet", "var-log", "cni"] {
+            let path = folder.join(part);
+            std::fs::create_dir_all(&path).doing(|| format!("making {}", path.display()))?;
+        }
+        cgroups::create(lab, &name)?;
+        place.enter(Scope::Files, || mounts(&folder))??;
+        write(&folder.join("cni/10-lab.conflist"), &net.cni_conflist().to_string())?;
+        let containerd_spec = containerd(&name, tools, &folder)?;
+        let kubeconfig = pki.kubeconfig(&name, &format!("system:node:{name}"), Some("system:nodes"))?;
+        let node = Self {
+            name,
+            net,
+            folder,
+            logs: logs.to_owned(),
+            agent: Vec::new().into(),
+            agent_specs: Vec::new().into(),
+            lab: lab.to_owned(),
+            ca: pki.path("ca.crt"),
+            kubeconfig,
+            containerd: None.into(),
+            containerd_spec,
+            place,
+        };
+        node.use_agent(agent, tools)?;
+        Ok(node)
+    }
+
+    /// Chooses the agent that [`Node::start_agent`] starts from now on.
+    pub fn use_agent(&self, agent: &Agent, tools: &Tools) -> Result<()> {
+        let facts =
+            NodeFacts { lab: &self.lab, node: &self.name, net: self.net, folder: &self.folder, ca: &self.ca, kubeconfig: &self.kubeconfig };
+        *self.agent_specs.lock().unwrap_or_else(PoisonError::into_inner) = agent::specs(agent, tools, &facts)?;
+        Ok(())
+    }
+
+    /// The node's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its place.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Its InternalIPs, IPv4 first.
+    pub fn addresses(&self) -> [IpAddr; 2] {
+        [self.net.v4().into(), self.net.v6().into()]
+    }
+
+    /// The node's folder: configuration files, and `var-lib`, `var-log` as the node sees them at `/var/lib` and `/var/log`.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// How the agent's processes are started: a test may start them in another way.
+    pub fn agent_specs(&self) -> Vec<Spec> {
+        self.agent_specs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Starts containerd and waits until it answers.
+    pub async fn start_containerd(&self) -> Result<()> {
+        let mut slot = self.containerd.lock().await;
+        let process = slot.insert(Process::start(&self.place, &self.logs, &self.containerd_spec)?);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !self.containerd_answers()? {
+            process.check()?;
+            if Instant::now() > deadline {
+                return Err(Error::Other(format!("containerd on {} did not answer within 30 s", self.name)));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    fn containerd_answers(&self) -> Result<bool> {
+        self.place.enter(Scope::Files, || std::os::unix::net::UnixStream::connect(RUNTIME_SOCKET).is_ok())
+    }
+
+    /// Imports the tests' images.
+    pub fn import_images(&self, tools: &Tools) -> Result<()> {
+        for image in &tools.images {
+            let ctr = tools.containerd.join("ctr");
+            let (ctr, image) = (ctr.display().to_string(), image.display().to_string());
+            self.place.run(Scope::Processes, &ctr, &["-n", "k8s.io", "images", "import", "--local", &image], "")?;
+        }
+        Ok(())
+    }
+
+    /// Ends containerd as a crash would. Containers and their shims go on.
+    pub async fn kill_containerd(&self) -> Result<()> {
+        match self.containerd.lock().await.take() {
+            Some(process) => process.kill().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Starts the agent's processes.
+    pub async fn start_agent(&self) -> Result<()> {
+        let mut running = self.agent.lock().await;
+        for spec in self.agent_specs() {
+            running.push(Process::start(&self.place, &self.logs, &spec)?);
+        }
+        Ok(())
+    }
+
+    /// Ends the agent as a crash would.
+    pub async fn kill_agent(&self) -> Result<()> {
+        for process in self.agent.lock().await.drain(..) {
+            process.kill().await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the agent to end.
+    pub async fn stop_agent(&self) -> Result<()> {
+        for process in self.agent.lock().await.drain(..) {
+            process.stop(Duration::from_secs(30)).await?;
+        }
+        Ok(())
+    }
+
+    /// Process ids of the agent, as the host sees them.
+    pub async fn agent_pids(&self) -> Vec<u32> {
+        self.agent.lock().await.iter().map(Process::pid).collect()
+    }
+
+    /// containerd's process id, as the host sees it.
+    pub async fn containerd_pid(&self) -> Option<u32> {
+        self.containerd.lock().await.as_ref().map(Process::pid)
+    }
+
+    /// Ids of containers that containerd knows, sandboxes among them; `filter` is one of ctr's, or empty.
+    pub fn containers(&self, tools: &Tools, filter: &str) -> Result<Vec<String>> {
+        let ctr = tools.containerd.join("ctr").display().to_string();
+        let args: Vec<&str> = ["-n", "k8s.io", "containers", "list", "-q", filter].into_iter().filter(|arg| !arg.is_empty()).collect();
+        Ok(self.place.run(Scope::Processes, &ctr, &args, "")?.split_whitespace().map(str::to_owned).collect())
+    }
+
+    /// An error with the end of the log if a part of the node has ended by itself.
+    pub async fn check(&self) -> Result<()> {
+        self.containerd.lock().await.as_mut().map_or(Ok(()), Process::check)?;
+        self.agent.lock().await.iter_mut().try_for_each(Process::check)
+    }
+
+    /// The last lines of the agent's log.
+    pub fn agent_log(&self, lines: usize) -> String {
+        crate::process::tail(&self.logs.join(format!("{}.log", self.name)), lines)
+    }
+}
+
+/// The node's own `/run`, `/var/lib` and `/var/log`, in its mount namespace only.
+fn mounts(folder: &Path) -> Result<()> {
+    let run = "mode=755".to_owned();
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some(run.as_str())).doing(|| "mounting /run")?;
+    for (source, target) in [("var-lib", "/var/lib"), ("var-log", "/var/log")] {
+        let none = None::<&str>;
+        let doing = || format!("mounting {target}");
+        mount(Some(&folder.join(source)), target, none, MsFlags::MS_BIND, none).doing(doing)?;
+        // A peer group of its own: else each pod's mounts would appear below the folder as well.
+        mount(none, target, none, MsFlags::MS_PRIVATE, none).doing(doing)?;
+        mount(none, target, none, MsFlags::MS_SHARED, none).doing(doing)?;
+    }
+    Ok(())
+}
+
+fn containerd(node: &str, tools: &Tools, folder: &Path) -> Result<Spec> {
+    let config = folder.join("containerd.toml");
+    let text = format!(
+        r#"version = 3
+root = "/var/lib/containerd"
+state = "/run/containerd"
+disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.erofs", "io.containerd.snapshotter.v1.blockfile", "io.containerd.differ.v1.erofs"]
+[grpc]
+  address = "{RUNTIME_SOCKET}"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "/var/lib/containerd/opt"
+[plugins."io.containerd.cri.v1.images".pinned_images]
+  sandbox = "registry.k8s.io/pause:3.10.2"
+[plugins."io.containerd.cri.v1.runtime"]
+  # Hosts without CAP_SYS_RESOURCE can't lower a score, and runc dies trying.
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = ["/usr/lib/cni"]
+    conf_dir = "{cni}"
+"#,
+        cni = folder.join("cni").display()
+    );
+    write(&config, &text)?;
+    let path = format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", tools.containerd.display());
+    Ok(Spec::new(&format!("{node}-containerd"), tools.containerd.join("containerd"), ["-c".into(), config.into_os_string()])
+        .env("PATH", path))
+}
+
+fn write(path: &Path, content: &str) -> Result<()> {
+    std::fs::write(path, content).doing(|| format!("writing {}", path.display()))
+}
