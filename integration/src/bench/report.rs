@@ -6,6 +6,7 @@ use super::figures::{Figures, Who};
 use super::format::ratio;
 use super::host::Host;
 use super::rows::{ROWS, Row, Take, unit};
+use super::{Bench, QUIET};
 
 const COLUMNS: [&str; 6] = ["", "kubelet-rs", "upstream", "upstream ∕ kubelet-rs", "floor", "goal"];
 
@@ -66,12 +67,13 @@ fn cell(row: &Row, figures: &Figures, who: Who) -> String {
 }
 
 /// The whole document.
-pub fn document(figures: &Figures, host: &Host, command: &str, minutes: f64) -> String {
+pub fn document(bench: &Bench, host: &Host, minutes: f64) -> String {
+    let (figures, command) = (&bench.figures, &bench.options.command);
     let date = jiff::Timestamp::now().strftime("%Y-%m-%d");
-    let noise = if host.busy > 0.05 {
+    let noise = if bench.busy > QUIET {
         format!(
-            "\n**The machine was not quiet**: other programs kept {:.0} % of it busy when the run began, so times are longer than they need be.\n",
-            host.busy * 100.0
+            "\n**The machine was not quiet**: other programs kept up to {:.0} % of it busy, so times are longer than they need be.\n",
+            bench.busy * 100.0
         )
     } else {
         String::new()
@@ -86,7 +88,7 @@ pub fn document(figures: &Figures, host: &Host, command: &str, minutes: f64) -> 
     format!(
         "# Benchmarks
 
-Written by `make bench` (`{command}`) on {date}, in {minutes:.0} minutes. kubelet-rs is the release build; upstream is kubelet and
+Written by `{command}` on {date}, in {minutes:.0} minutes. kubelet-rs is the release build; upstream is kubelet and
 kube-proxy (nftables mode). Both had the same configuration, the same control plane and the same containerd configuration, in one run.
 {noise}
 | | |
