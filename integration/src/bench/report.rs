@@ -108,7 +108,7 @@ Figures are medians; in brackets how many samples there are, from the smallest t
   started anew for each part, with no Node object, no pods and no rules left from before.
 - **Memory** is the sum over an agent's processes, the median of five readings, 15 s after the last change. The Services have no
   selector; their EndpointSlices are made by hand. **CPU** is what the scheduler counted for all threads, and for children
-  that were waited for; that of containerd does not contain its shims.
+  that were waited for; that of containerd does not contain its shims, and its floor is what it takes with the same pods and no agent.
 - **Pods** are ordinary ones (one container of the pause image, service account token, 30 s of grace of which the process needs nothing),
   bound to the node when they are created: the scheduler has no part in it. Times are taken by a client that watches, from
   before the request is sent to the arrival of the event. The first pod after a start is not counted.
@@ -118,8 +118,8 @@ Figures are medians; in brackets how many samples there are, from the smallest t
 - **Services**: every endpoint of every Service has an address of its own, at which something answers with that address. *Start* is
   from the start of the process (of upstream: of kube-proxy alone) until twenty Services spread over all of them answer; then each of them is asked
   once, and one that does not answer fails the run. *A change* gives a Service another endpoint; it counts from before the patch is sent, API server
-  and watch included, until a client on the node, which connects over and over, is answered by the new endpoint. CPU of a change counts until 1.5 s
-  after the answer, less what the process takes at rest.
+  and watch included, until a client on the node, which connects over and over, is answered by the new endpoint. CPU of a change counts until 0.3 s
+  after the answer; what else the process did meanwhile is in it.
 ",
         processors = host.processors,
         processor = host.processor,
