@@ -1,9 +1,236 @@
 //! The one wiring file: builds the parts, starts them, stops them in order.
+//!
+//! In: arguments. Out: an exit code. Owns: the order in which the parts start. Survives a restart: nothing.
+
+mod logging;
+mod settings;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::api::events::{EventRates, Recorder};
+use crate::api::{Api, KubeApi, kubeconfig};
+use crate::config::{self, Config, Invocation, KUBERNETES_VERSION, hostcheck};
+use crate::model::clock::Clock;
+use crate::node::machine::Machine;
+use crate::node::{NodeDeps, address};
+use crate::pods::context::Context;
+use crate::pods::directory::Directory;
+use crate::pods::images::Images;
+use crate::pods::{manager, status};
+use crate::proxy::{Proxy, catalog::Catalog, conntrack};
+use crate::resources::Cgroups;
+use crate::runtime::log::rotate;
+use crate::runtime::client::CriRuntime;
+use crate::runtime::{ErrorKind, Runtime};
+use crate::server::{HealthzServer, Parts, Server};
+use crate::sys::process;
+use crate::volumes::manager::VolumeManager;
+use crate::volumes::mounts::LinuxMounts;
+use crate::volumes::objects::ObjectCache;
+use crate::{nft, node, proxy};
+
+/// Threads for file work that may block, such as a `stat` on somebody's NFS. Idle ones end by themselves.
+const BLOCKING_THREADS: usize = 8;
+/// Wait between tries to reach a runtime that is not there.
+const RUNTIME_RETRY: Duration = Duration::from_millis(500);
+/// How often freed memory is given back to the system.
+const TRIM: Duration = Duration::from_secs(120);
 
 /// Runs the agent with the given arguments (without the program's own name).
-pub fn main(_args: Vec<OsString>) -> ExitCode {
-    ExitCode::SUCCESS
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    let config = match config::load(args) {
+        Ok(Invocation::Run(config)) => config,
+        Ok(Invocation::Print(text)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    logging::start(&config.kubelet.logging);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    match hostcheck::check(&hostcheck::read(), &config.kubelet) {
+        Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
+        Err(refusals) => {
+            refusals.iter().for_each(|refusal| tracing::error!("{refusal}"));
+            return ExitCode::FAILURE;
+        }
+    }
+    process::use_one_arena();
+    process::set_oom_score_adj(config.kubelet.oom_score_adj);
+    if let Err(error) = process::raise_open_files(config.kubelet.max_open_files) {
+        tracing::warn!(%error, wanted = config.kubelet.max_open_files, "Can't raise the limit of open files; a node with many pods may run out of them");
+    }
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build();
+    let tokio = match tokio {
+        Ok(tokio) => tokio,
+        Err(error) => {
+            tracing::error!(%error, "Can't start: the kernel gives no event queue or thread; look at the limits of this process");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = match tokio.block_on(run(*config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    };
+    // A thread that hangs in a file system must not hold up the end.
+    tokio.shutdown_background();
+    code
 }
+
+/// What ends the agent before it has begun. Later problems are logged and tried again.
+type StartError = Box<dyn std::error::Error>;
+
+async fn run(mut config: Config) -> Result<(), StartError> {
+    let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut tasks = JoinSet::new();
+    tokio::select! {
+        result = start(&mut config, &mut tasks) => result?,
+        _ = stop.0.recv() => return Ok(()),
+        _ = stop.1.recv() => return Ok(()),
+    }
+    tokio::select! {
+        _ = stop.0.recv() => tracing::info!("Told to stop; pods and Services go on without the agent"),
+        _ = stop.1.recv() => tracing::info!("Interrupted; pods and Services go on without the agent"),
+    }
+    // Tasks end where they stand: the next start finds out what is there. That is the same as after a kill.
+    Ok(())
+}
+
+async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), StartError> {
+    let root = config.options.root_dir.clone();
+    std::fs::create_dir_all(&root).map_err(|e| format!("make the root directory {}: {e}; choose another with --root-dir", root.display()))?;
+    if config.kubelet.healthz_port != 0 {
+        let healthz = HealthzServer::bind(config.kubelet.healthz_bind_address, config.kubelet.healthz_port)?;
+        tasks.spawn(healthz.run());
+    }
+    let machine = Machine::read(Path::new("/"), &root)?;
+    let name = config.options.node_name(&machine.hostname).ok_or("the host has no name; give the node one with --hostname-override")?;
+    let ips = address::find(&config.options.node_ips, &name).await?;
+    let capacity = machine.capacity(config.kubelet.max_pods, config.kubelet.pods_per_core);
+    let facts = machine.facts(name.clone(), ips, capacity, settings::withheld(&config.kubelet, &capacity));
+    let kubeconfig = config.options.kubeconfig.as_deref().ok_or("--kubeconfig is missing: running without an API server is not supported yet")?;
+    let api: Arc<dyn Api> = Arc::new(KubeApi::new(kubeconfig::load(kubeconfig)?, &name, KUBERNETES_VERSION)?);
+    let endpoint = &config.kubelet.container_runtime_endpoint;
+    let runtime: Arc<dyn Runtime> = Arc::new(CriRuntime::new(endpoint, Some(config.kubelet.image_endpoint()), config.kubelet.runtime_request_timeout)?);
+    let rates = EventRates { per_second: config.kubelet.event_record_qps, burst: config.kubelet.event_burst };
+    let recorder = Recorder::start(Arc::clone(&api), &name, rates);
+
+    let (not_ready, not_ready_reasons) = watch::channel(Vec::new());
+    let node = node::run(NodeDeps {
+        api: Arc::clone(&api),
+        runtime: Arc::clone(&runtime),
+        machine,
+        facts: facts.clone(),
+        settings: settings::node(config),
+        recorder: recorder.clone(),
+        not_ready: not_ready_reasons,
+    });
+    let services = start_proxy(&api, tasks);
+
+    let version = reach_runtime(runtime.as_ref()).await;
+    match runtime.cgroup_driver().await {
+        Ok(driver) => config.kubelet.cgroup_driver = driver,
+        Err(error) if error.kind == ErrorKind::Unimplemented => {
+            tracing::info!(driver = ?config.kubelet.cgroup_driver, "The runtime doesn't tell its cgroup driver; the configured one is used");
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let cgroups = Cgroups::open(&config.kubelet)?;
+    for problem in cgroups.set_up_node(capacity, &config.kubelet).await? {
+        tracing::warn!(%problem, "A limit of the node's cgroups can't be set");
+    }
+    let objects = ObjectCache::new(Arc::clone(&api));
+    let volumes = VolumeManager::new(&root, Arc::clone(&api), objects.clone(), Arc::new(facts.clone()), Arc::new(LinuxMounts::default()));
+    volumes.prepare().map_err(|e| format!("share mounts below {}: {e}; pods can't get volumes without that", root.display()))?;
+
+    let directory = Arc::new(Directory::default());
+    let parts = Parts {
+        api: Arc::clone(&api),
+        runtime: Arc::clone(&runtime),
+        pods: Arc::clone(&directory) as _,
+        configz: settings::configz(config),
+        sync_loop: Arc::new(|| Ok(())),
+    };
+    if config.kubelet.enable_server {
+        tasks.spawn(Server::bind(settings::server(config, &facts), parts)?.run());
+    }
+    if let Some(policy) = settings::log_rotation(&config.kubelet) {
+        let logs = Arc::clone(&directory);
+        tasks.spawn(rotate::run(Arc::clone(&runtime), policy, move || logs.running_logs()));
+    }
+    let (writer, writing) = status::Writer::new(Arc::clone(&api));
+    tasks.spawn(writing);
+    let images = Images::new(Arc::clone(&runtime), objects.clone(), &settings::images(&config.kubelet));
+    let ctx = Context {
+        api,
+        runtime,
+        volumes: Arc::new(volumes),
+        cgroups: Arc::new(cgroups),
+        images,
+        objects,
+        services,
+        recorder,
+        writer,
+        directory,
+        clock: Clock::System,
+        translate: settings::translate(config, facts.clone()),
+        settings: settings::pods(config, &facts, version.name),
+    };
+    tasks.spawn(manager::run(Arc::new(ctx), watch::Sender::new(false)));
+    tasks.spawn(async move {
+        // The node room lives as long as its handle, and so does the list of reasons.
+        let _kept = (node, not_ready);
+        loop {
+            sleep(TRIM).await;
+            process::trim_heap();
+        }
+    });
+    Ok(())
+}
+
+/// Starts the Service proxy. It needs nothing from the rest, and the rest only its list of Services.
+fn start_proxy(api: &Arc<dyn Api>, tasks: &mut JoinSet<()>) -> Catalog {
+    let proxy = Proxy::new(nft::Kernel::open, conntrack::Kernel, proxy::hostcheck::families());
+    let catalog = proxy.catalog();
+    tasks.spawn(proxy.run(api.watch_services(), api.watch_endpoint_slices()));
+    catalog
+}
+
+/// Waits for the container runtime. The node says meanwhile that it is not ready, and why.
+async fn reach_runtime(runtime: &dyn Runtime) -> crate::runtime::RuntimeVersion {
+    let mut said = String::new();
+    loop {
+        match runtime.version().await {
+            Ok(version) => {
+                tracing::info!(runtime = %version.name, version = %version.version, "Found the container runtime");
+                return version;
+            }
+            Err(error) => {
+                let text = error.to_string();
+                if text != said {
+                    tracing::error!("{text}; the agent waits for it");
+                    said = text;
+                }
+                sleep(RUNTIME_RETRY).await;
+            }
+        }
+    }
+}
+

@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::future::{Future, pending};
+use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -42,6 +43,8 @@ enum Verdict {
 
 #[derive(Default)]
 struct State {
+    /// How often the agent was started again.
+    incarnation: u64,
     calls: Vec<Call>,
     crash: Option<(usize, Crash)>,
     faults: Vec<(Call, VecDeque<Fault>)>,
@@ -52,18 +55,24 @@ struct State {
 pub struct Injector {
     state: Arc<Mutex<State>>,
     crashed: watch::Sender<bool>,
+    /// Whose calls these are; `None` for those of tests, which outlive all agents.
+    incarnation: Option<u64>,
 }
 
 impl Default for Injector {
     fn default() -> Self {
-        Self { state: Arc::default(), crashed: watch::Sender::new(false) }
+        Self { state: Arc::default(), crashed: watch::Sender::new(false), incarnation: None }
     }
 }
 
 impl Injector {
+    /// The handle for an agent that starts now. After the next [`Self::restart`] every call through it hangs for ever, so that tasks
+    /// which the agent left behind can't do anything any more.
+    pub fn for_agent(&self) -> Self {
+        Self { incarnation: Some(self.lock().incarnation), ..self.clone() }
+    }
+
     /// Runs `effect` as the next call, unless a fault is due. After a crash every call hangs for ever, until [`Self::restart`].
-    ///
-    /// Effects must not wait for anything: a fake does its work at once.
     pub async fn call<T, E: 'static>(
         &self,
         room: &'static str,
@@ -88,6 +97,22 @@ impl Injector {
         }
     }
 
+    /// The same for a call that can't wait. A crash is a panic that ends the task without a word; other faults are not for such calls.
+    pub fn call_now<T>(&self, room: &'static str, name: &'static str, effect: impl FnOnce() -> T) -> T {
+        match self.verdict(Call { room, name }) {
+            Verdict::Pass => effect(),
+            Verdict::Die(when) => {
+                if when == Crash::After {
+                    drop(effect());
+                }
+                self.crashed.send_replace(true);
+                resume_unwind(Box::new("the agent was killed"))
+            }
+            Verdict::Fault(Fault::Hang) => resume_unwind(Box::new("the agent is dead")),
+            Verdict::Fault(_) => panic!("the test injected an error into {name}, which can't wait"),
+        }
+    }
+
     /// The agent dies at the call with this number, counted from 0 since the start or the last [`Self::restart`].
     pub fn crash_at(&self, number: usize, when: Crash) {
         self.lock().crash = Some((number, when));
@@ -100,7 +125,8 @@ impl Injector {
 
     /// The agent is to be started again: counts from 0, forgets all faults. The dead agent's tasks must be gone by now.
     pub fn restart(&self) {
-        *self.lock() = State::default();
+        let mut state = self.lock();
+        *state = State { incarnation: state.incarnation + 1, ..State::default() };
         self.crashed.send_replace(false);
     }
 
@@ -142,6 +168,9 @@ impl Injector {
             return Verdict::Fault(Fault::Hang);
         }
         let mut state = self.lock();
+        if self.incarnation.is_some_and(|mine| mine != state.incarnation) {
+            return Verdict::Fault(Fault::Hang);
+        }
         let number = state.calls.len();
         state.calls.push(call);
         if let Some((_, when)) = state.crash.filter(|(at, _)| *at == number) {
@@ -206,6 +235,32 @@ mod tests {
             assert!(tokio::time::timeout(std::time::Duration::from_secs(1), bump(&i, &n)).await.is_err());
             i.restart();
             assert_eq!(bump(&i, &n).await, Ok(effects));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_dead_agent_left_behind_does_nothing() {
+        let (i, n) = (Injector::default(), AtomicU32::new(0));
+        let old = i.for_agent();
+        assert_eq!(bump(&old, &n).await, Ok(0));
+        i.restart();
+        assert!(tokio::time::timeout(std::time::Duration::from_secs(1), bump(&old, &n)).await.is_err());
+        assert_eq!(bump(&i.for_agent(), &n).await, Ok(1));
+        assert_eq!(i.count("room", "bump"), 1, "since the restart");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_cannot_wait_ends_its_task() {
+        for (when, effects) in [(Crash::Before, 0), (Crash::After, 1)] {
+            let (i, n) = (Injector::default(), Arc::new(AtomicU32::new(0)));
+            i.crash_at(0, when);
+            let task = tokio::spawn({
+                let (i, n) = (i.clone(), n.clone());
+                async move { i.call_now("room", "bump", || n.fetch_add(1, Ordering::SeqCst)) }
+            });
+            assert!(task.await.is_err_and(|e| e.is_panic()));
+            i.crashed().await;
+            assert_eq!(n.load(Ordering::SeqCst), effects, "{when:?}");
         }
     }
 }

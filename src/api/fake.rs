@@ -6,14 +6,18 @@ mod calls;
 mod merge;
 mod store;
 
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::authentication::v1::UserInfo;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use tokio::time::timeout;
 
-use super::{Error, WatchEvent};
+use super::{Error, ErrorKind, Result, WatchEvent};
 use crate::inject::Injector;
 use crate::model::service::{EndpointSlice, Service, ServiceName};
 use store::Store;
@@ -38,13 +42,33 @@ struct State {
     secrets: Vec<Secret>,
     lease: Option<Lease>,
     events: Vec<Event>,
+    tokens: Vec<(String, UserInfo)>,
+    /// It can't be reached.
+    away: bool,
+    /// User, verb, sub-resource; `None` as long as everything is allowed.
+    rights: Option<Vec<[String; 3]>>,
 }
 
 fn key(namespace: &str, name: &str) -> String {
     format!("{namespace}/{name}")
 }
 
+/// How long the agent waits for an answer.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+fn unreachable(action: &str) -> Error {
+    Error { action: action.to_owned(), kind: ErrorKind::Unavailable("connection refused".to_owned()) }
+}
+
 impl State {
+    fn set_away(&mut self, away: bool) {
+        self.away = away;
+        self.pods.set_away(away);
+        self.nodes.set_away(away);
+        self.services.set_away(away);
+        self.slices.set_away(away);
+    }
+
     /// Fills in what the server does: UID, creation time, version.
     fn stamp(&mut self, meta: &mut ObjectMeta) {
         self.version += 1;
@@ -69,6 +93,22 @@ impl FakeApi {
         Self { node_name: node.into(), injector, state: Arc::default() }
     }
 
+    /// The server as an agent sees it that starts now: its calls end with it.
+    pub fn for_agent(&self) -> Self {
+        Self { injector: self.injector.for_agent(), ..self.clone() }
+    }
+
+    /// The server can't be reached: calls fail and watches say nothing more, until [`Self::come_back`].
+    pub fn go_away(&self) {
+        self.break_watches(&unreachable("watch"));
+        self.lock().set_away(true);
+    }
+
+    /// The server is back, and its watches begin anew with snapshots.
+    pub fn come_back(&self) {
+        self.lock().set_away(false);
+    }
+
     /// Makes calls fail, hang or be the last one.
     pub fn injector(&self) -> &Injector {
         &self.injector
@@ -76,6 +116,13 @@ impl FakeApi {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One call of the agent: it may be a fault's turn, the server may be away, and the agent doesn't wait for ever.
+    async fn call<T>(&self, name: &'static str, effect: impl Future<Output = Result<T>>) -> Result<T> {
+        let reached = async { if self.lock().away { Err(unreachable(name)) } else { effect.await } };
+        let answer = timeout(DEADLINE, self.injector.call("api", name, reached)).await;
+        answer.unwrap_or_else(|_| Err(Error { action: name.to_owned(), kind: ErrorKind::Unavailable("no answer in time".to_owned()) }))
     }
 
     /// Creates or replaces a pod, as the scheduler and users do. Returns it as stored.
@@ -108,6 +155,19 @@ impl FakeApi {
             0 => state.pods.remove(&key),
             _ => state.pods.put(key, pod),
         }
+    }
+
+    /// Makes a bearer token known.
+    pub fn put_token(&self, token: &str, user: &str, groups: &[&str]) {
+        let groups = groups.iter().map(|g| (*g).to_owned()).collect();
+        let user = UserInfo { username: Some(user.into()), groups: Some(groups), ..UserInfo::default() };
+        self.lock().tokens.push((token.into(), user));
+    }
+
+    /// Gives a user a right on the node's sub-resource. From the first call on, only what was given is allowed.
+    pub fn allow(&self, user: &str, verb: &str, subresource: &str) {
+        let right = [user, verb, subresource].map(str::to_owned);
+        self.lock().rights.get_or_insert_default().push(right);
     }
 
     /// Adds or replaces a ConfigMap.

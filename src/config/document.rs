@@ -121,7 +121,8 @@ fn read_documents(path: &Path, problems: &mut Vec<String>) -> Option<Vec<Value>>
     match serde_saphyr::from_multiple_with_options::<Value>(&text, options) {
         Ok(documents) => Some(documents),
         Err(error) => {
-            problems.push(format!("{}: not valid YAML or JSON: {error}", path.display()));
+            let reason = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
+            problems.push(format!("{}: not valid YAML or JSON: {reason}", path.display()));
             None
         }
     }

@@ -159,7 +159,8 @@ fn shutdown(config: &View, found: &mut Vec<String>) {
             found.push(format!("{name} must be 0s or at least 1s, got {}", duration::format(period)));
         }
     }
-    if !config.list("shutdownGracePeriodByPodPriority").is_empty() && !(all.is_zero() && critical.is_zero()) {
+    let has_periods = !all.is_zero() || !critical.is_zero();
+    if has_periods && !config.list("shutdownGracePeriodByPodPriority").is_empty() {
         found.push("shutdownGracePeriodByPodPriority excludes shutdownGracePeriod and shutdownGracePeriodCriticalPods".to_owned());
     }
 }

@@ -64,7 +64,7 @@ pub struct Endpoint {
     pub ip: IpAddr,
     /// `conditions.ready`, true when unset.
     pub ready: bool,
-    /// `conditions.serving`, equal to `ready` when unset (`k8s.io/api/discovery/v1`: consumers defer to `ready`).
+    /// `conditions.serving`, true when unset.
     pub serving: bool,
     /// `conditions.terminating`.
     pub terminating: bool,

@@ -41,6 +41,6 @@ pub trait Netfilter: Send {
     /// Chains and sets of a table; `None` if there is no such table.
     fn table(&mut self, table: &TableId) -> impl Future<Output = Result<Option<TableState>, Error>> + Send;
 
-    /// Elements of a set or map, in no order.
+    /// Elements of a set or map, ordered by their keys' bytes.
     fn elements(&mut self, table: &TableId, set: &str) -> impl Future<Output = Result<Vec<Element>, Error>> + Send;
 }

@@ -9,14 +9,23 @@
 //! so that a person, a test and the program speak about rules in one language.
 
 pub mod backend;
+mod check;
 pub mod error;
+pub mod fake;
+pub mod kernel;
 pub mod objects;
+mod read;
 pub mod rule;
+pub(crate) mod socket;
+pub mod text;
 pub mod transaction;
 pub mod value;
+pub(crate) mod wire;
 
 pub use backend::{ChainState, Netfilter, SetState, TableState};
 pub use error::Error;
+pub use fake::Fake;
+pub use kernel::Kernel;
 pub use objects::{Chain, Data, DataType, Element, Family, Hook, HookPoint, HookType, Name, Set, SetKind, TableId, Verdict};
 pub use rule::{CtState, CtStatus, Expr, Reject, Rule, Statement};
 pub use transaction::{Op, Transaction};

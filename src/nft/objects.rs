@@ -168,6 +168,7 @@ pub struct Set {
 
 impl Set {
     /// A plain set.
+    #[allow(clippy::self_named_constructors, reason = "its neighbours are the kinds of map")]
     pub fn set(name: impl Into<Name>, key: impl Into<Vec<DataType>>) -> Self {
         Self { name: name.into(), key: key.into(), kind: SetKind::Set, comment: None }
     }

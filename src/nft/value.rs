@@ -87,7 +87,7 @@ impl Value {
 
 impl DataType {
     /// Length of one value in bytes, without padding.
-    pub fn len(self) -> usize {
+    pub fn size(self) -> usize {
         match self {
             Self::Proto => 1,
             Self::Service => 2,
@@ -99,8 +99,8 @@ impl DataType {
     /// Length in bytes of a concatenation of these types: a single value is not padded, parts of a longer one fill whole 32-bit registers.
     pub fn concat_len(parts: &[Self]) -> usize {
         match parts {
-            [one] => one.len(),
-            parts => parts.iter().map(|part| part.len().next_multiple_of(4)).sum(),
+            [one] => one.size(),
+            parts => parts.iter().map(|part| part.size().next_multiple_of(4)).sum(),
         }
     }
 }
@@ -166,9 +166,9 @@ impl Concat {
         types
             .iter()
             .map(|kind| {
-                let (part, after) = rest.split_at_checked(kind.len().next_multiple_of(pad))?;
+                let (part, after) = rest.split_at_checked(kind.size().next_multiple_of(pad))?;
                 rest = after;
-                Value::read(*kind, part.get(..kind.len())?)
+                Value::read(*kind, part.get(..kind.size())?)
             })
             .collect()
     }

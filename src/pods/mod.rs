@@ -3,6 +3,24 @@
 //! In: pods from the API server, hints from the runtime. Out: calls to `runtime`, `volumes`, `resources`; statuses and events to
 //! `api`. Owns: one worker task a pod UID. Survives a restart: nothing here; the runtime, the disk and the API server are the memory.
 
+mod act;
+mod backoff;
+pub mod context;
+pub mod directory;
+#[cfg(test)]
+mod fixture;
+pub mod images;
+mod log_files;
+mod mailbox;
+pub mod manager;
+mod memory;
+pub mod plan;
+mod progress;
+pub mod spec;
+mod stage;
+pub mod status;
+mod worker;
+
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;

@@ -1,1 +1,139 @@
-//! proxy
+//! The Service proxy: turns Services and EndpointSlices into nftables transactions.
+//!
+//! **In**: two watches ([`crate::api::WatchEvent`]). **Out**: transactions on the tables `ip kubelet-rs` and `ip6 kubelet-rs`, deleted
+//! conntrack entries of stale UDP flows, and the [`Catalog`] of Services, from which containers get their environment.
+//!
+//! ```text
+//! watches ─▶ tracker ─▶ endpoints (pure) ─▶ plan (pure) ─▶ ruleset (pure) ─▶ sync ─▶ kernel
+//! ```
+//!
+//! **Owns**: the only copy of Services and slices, and which endpoint stands at which place of which map (`plan`): a change is
+//! computed from these, so its cost follows the change and not the number of Services. Nothing is listed in steady state.
+//! **Survives a restart**: the tables. The next start reads them back (`adopt`), keeps every element that is right where it is, and
+//! changes the rest in one transaction: no connection notices.
+
+mod adopt;
+pub mod catalog;
+mod cleaner;
+pub mod conntrack;
+mod counts;
+pub mod endpoints;
+pub mod frontend;
+pub mod hostcheck;
+pub mod piece;
+pub mod plan;
+pub mod ruleset;
+mod sync;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+pub mod tracker;
+
+use std::future::Future;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tracing::warn;
+
+use crate::api::{ErrorKind, WatchEvent};
+use crate::model::service::{EndpointSlice, Service};
+use crate::nft::{Error, Family, Netfilter};
+
+pub use catalog::Catalog;
+use conntrack::Conntrack;
+use sync::Sync;
+use tracker::Tracker;
+
+/// The Service proxy. `O` opens nftables: at start, and again after it could not be opened.
+pub struct Proxy<N, O, C> {
+    tracker: Tracker,
+    sync: Sync<N, O>,
+    cleaner: cleaner::Cleaner<C>,
+}
+
+impl<N, O, F, C> Proxy<N, O, C>
+where
+    N: Netfilter,
+    O: FnMut() -> F,
+    F: Future<Output = Result<N, Error>>,
+    C: Conntrack,
+{
+    /// A proxy for these families ([`hostcheck::families`]). Nothing happens before [`Self::run`].
+    pub fn new(open: O, conntrack: C, families: Vec<Family>) -> Self {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let sync = Sync::new(open, families, sender);
+        Self { tracker: Tracker::default(), sync, cleaner: cleaner::Cleaner::new(conntrack, receiver) }
+    }
+
+    /// The Services that the watch told of. It fills also when nftables can't be used or EndpointSlices may not be watched.
+    pub fn catalog(&self) -> Catalog {
+        self.tracker.catalog().clone()
+    }
+
+    /// Programs Services until both watches end. To stop it, drop it: the tables stay, and Services go on working.
+    pub async fn run(mut self, services: BoxStream<'static, WatchEvent<Service>>, slices: BoxStream<'static, WatchEvent<EndpointSlice>>) {
+        hostcheck::report(self.sync.families());
+        let Self { tracker, sync, cleaner } = &mut self;
+        tokio::select! {
+            () = cleaner.run() => {}
+            () = follow(tracker, sync, services, slices) => {}
+        }
+    }
+}
+
+async fn follow<N, O, F>(
+    tracker: &mut Tracker,
+    sync: &mut Sync<N, O>,
+    services: BoxStream<'static, WatchEvent<Service>>,
+    slices: BoxStream<'static, WatchEvent<EndpointSlice>>,
+) where
+    N: Netfilter,
+    O: FnMut() -> F,
+    F: Future<Output = Result<N, Error>>,
+{
+    let (mut services, mut slices) = (services.fuse(), slices.fuse());
+    while !(services.is_done() && slices.is_done()) {
+        // Events that are there already come first, so that they share a transaction. Streams give way to the scheduler now and then
+        // (tokio's cooperative budget), so a flood of events delays the programming by a hundred of them at most.
+        tokio::select! {
+            biased;
+            Some(event) = services.next(), if !services.is_done() => {
+                if let WatchEvent::Failing(error) = &event {
+                    warn!("{error}; Services stay as they are meanwhile");
+                }
+                tracker.service_event(event);
+            }
+            Some(event) = slices.next(), if !slices.is_done() => {
+                if let WatchEvent::Failing(error) = &event {
+                    warn!("{}", without_slices(error));
+                }
+                tracker.slice_event(event);
+            }
+            () = until(sync.due(tracker)) => sync.run(tracker).await,
+            else => {}
+        }
+    }
+}
+
+/// What to do when EndpointSlices can't be watched: a stock cluster's RBAC lets nodes watch Services, but not their slices.
+fn without_slices(error: &crate::api::Error) -> String {
+    match &error.kind {
+        ErrorKind::Forbidden(_) => "this node may not watch EndpointSlices: bind ClusterRole system:node-proxier to group system:nodes \
+             (kubectl create clusterrolebinding kubelet-rs-node-proxier --clusterrole=system:node-proxier --group=system:nodes); \
+             until then Services stay as they are on this node, and pods run all the same"
+            .to_string(),
+        _ => format!("{error}; Services stay as they are meanwhile"),
+    }
+}
+
+/// Ends at that time, at once if it has come; never for `None`. (A timer that is due would still wait for the next millisecond.)
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) if at <= Instant::now() => {}
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

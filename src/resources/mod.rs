@@ -1,13 +1,22 @@
 //! Cgroups of the node, the QoS classes and pods.
 //!
 //! In: pods. Out: the `cgroup_parent` of each sandbox. Owns: the tree below `<cgroupRoot>/kubepods`. Survives a restart: the tree.
+//!
+//! `names.rs` says where a cgroup is, `plan.rs` which values it gets (both pure), `fs.rs` writes to the kernel's file systems, `act.rs`
+//! puts the three together.
 
+mod act;
 mod detect;
+pub mod fake;
+mod fs;
+mod names;
+mod plan;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::model::PodUid;
+pub use act::Cgroups;
 pub use detect::{CgroupVersion, detect};
 
 /// Why a cgroup could not be made or removed.

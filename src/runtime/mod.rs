@@ -7,6 +7,7 @@ pub mod client;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fake;
 pub mod host;
+pub mod log;
 pub mod names;
 pub mod translate;
 
@@ -249,7 +250,7 @@ pub trait Runtime: Send + Sync + 'static {
     async fn observe_pod(&self, uid: &PodUid) -> Result<Option<ObservedPod>>;
     /// One sandbox's state.
     async fn sandbox(&self, id: &SandboxId) -> Result<Sandbox>;
-    /// One container's state.
+    /// One container's state. Its sandbox is empty: only lists tell it.
     async fn container(&self, id: &ContainerId) -> Result<Container>;
     /// Hints: pods about which the runtime has news. `None` means that hints were lost: look at everything. Reconnects by itself.
     fn events(&self) -> BoxStream<'static, Option<PodUid>>;

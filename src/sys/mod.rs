@@ -1,1 +1,9 @@
 //! The system calls that need more than safe wrappers: the only room where `unsafe` is allowed.
+//!
+//! In: plain values. Out: plain values and `io::Error`. Owns: nothing. Survives a restart: nothing.
+
+pub mod blocking;
+pub mod command;
+pub mod inotify;
+pub mod netns;
+pub mod process;

@@ -1,13 +1,43 @@
 //! Volumes of pods: set up before containers start, kept up to date, torn down when the pod is gone.
 //!
-//! In: pods. Out: [`PodVolumes`], the host path of each volume. Owns: `<root>/pods/<uid>/volumes` and the mounts below it.
-//! Survives a restart: the directories and mounts themselves; setting up again finds them in place.
+//! In: pods. Out: [`PodVolumes`], the host path of each volume. Owns: `<root>/pods/<uid>/volumes` and the mounts below it, tokens,
+//! and copies of ConfigMaps and Secrets. Survives a restart: directories, mounts and the tokens in them; setting up again finds
+//! them in place and changes nothing.
+//!
+//! The way of one volume: `kind` tells what it is. `host_path` and `empty_dir` act at once. All others are made of files: `projected`
+//! names their parts, `objects` and `token` fetch them, `payload` puts them together, `atomic` writes what differs.
+
+mod atomic;
+mod authorizer;
+mod config_map;
+mod context;
+mod downward_api;
+mod empty_dir;
+mod fs_group;
+mod host_path;
+mod kind;
+mod layout;
+pub mod manager;
+pub mod mounts;
+mod nested;
+pub mod objects;
+mod payload;
+mod problem;
+mod projected;
+mod remove;
+mod secret;
+mod teardown;
+mod token;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Pod;
+use tokio::time::Instant;
 
 use crate::model::PodUid;
 
@@ -36,10 +66,16 @@ pub type PodVolumes = BTreeMap<String, MountedVolume>;
 /// What the pod workers ask of this room.
 #[async_trait]
 pub trait Volumes: Send + Sync + 'static {
-    /// Sets up every volume of the pod, and brings projected contents up to date. May be called any number of times.
+    /// Sets up every volume of the pod, and brings projected contents up to date. May be called any number of times: again when
+    /// [`Self::next_refresh`] says so, and when the pod's labels or annotations change. One call at a time for one pod.
     async fn set_up(&self, pod: &Pod) -> Result<PodVolumes, Vec<VolumeError>>;
     /// Unmounts the pod's volumes and removes its directory `<root>/pods/<uid>`. May be called any number of times.
     async fn tear_down(&self, uid: &PodUid) -> Result<(), Vec<VolumeError>>;
     /// UIDs of all pods that have a directory.
     async fn pods_on_disk(&self) -> std::io::Result<Vec<PodUid>>;
+    /// When the contents of the pod's volumes may be out of date; `None` for pods that hold nothing which changes. Now, for pods that are
+    /// not set up.
+    fn next_refresh(&self, _uid: &PodUid) -> Option<Instant> {
+        None
+    }
 }

@@ -1,121 +1,169 @@
-//! Measurements: the same scenes with kubelet-rs and with upstream's agents, one after the other in labs of their own, and with
-//! no agent at all where there is a floor.
+//! The benchmark: kubelet-rs beside upstream's kubelet and kube-proxy, in one lab and one run, with a floor where there is one.
 //!
-//! Pods are pinned to the node, so that no scheduler is measured; they run the pause image and have a service-account token, as
-//! pods have. Times are taken by a watch, as any client would see them.
+//! In: [`Options`], and the programs of the lab. Out: [`Figures`], which [`report`] prints as a table, one row for each entry of
+//! [`rows::ROWS`]. Owns: a lab of two nodes, one for each agent, of which one works at a time; the order changes from round to round,
+//! so that a slow minute of the machine meets both. Survives a run: `docs/BENCHMARKS.md`, if the run was a whole one.
 
+pub mod changes;
+pub mod contender;
+pub mod figures;
 pub mod floor;
+pub mod format;
+pub mod host;
+pub mod options;
+pub mod plot;
 pub mod pods;
+pub mod probe;
 pub mod report;
+pub mod resident;
+pub mod rows;
 pub mod services;
+pub mod start;
 pub mod usage;
+pub mod watch;
 
-use std::time::Duration;
+use std::fmt::Display;
 
-use tokio::time::{Instant, sleep};
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use kube::api::{Api, ObjectMeta, PostParams};
+use tokio::time::Instant;
 
 use crate::agent::Agent;
-use crate::error::{Doing as _, Error, Result};
+use crate::error::{Doing as _, Result};
 use crate::lab::{Lab, PATIENCE};
-use report::Figures;
+use contender::Contender;
+use figures::{Figures, Who};
+use options::{Options, Part};
+use services::Services;
 
-/// How large the scenes are.
-#[derive(Clone, Copy, Debug)]
-pub struct Sizes {
-    /// Pods started one after the other.
-    pub singles: usize,
-    /// Pods started at once.
-    pub burst: usize,
-    /// Pods that a node may have.
-    pub full: usize,
-    /// Services of an ordinary cluster.
-    pub services: usize,
-    /// Services of a large one.
-    pub many_services: usize,
-    /// Endpoint changes that are timed at each size.
-    pub changes: usize,
-    /// For how long an idle node is watched.
-    pub idle: Duration,
+/// The namespace of the pods. Services are elsewhere: their names would go into each pod's environment.
+pub const PODS: &str = "bench-pods";
+/// The namespace of the Services.
+pub const SERVICES: &str = "bench-services";
+
+/// Everything that the parts share.
+pub struct Bench {
+    /// The lab: node 1 for upstream, node 2 for kubelet-rs.
+    pub lab: Lab,
+    /// Those that are compared.
+    pub contenders: Vec<Contender>,
+    /// The Services of the cluster.
+    pub services: Services,
+    /// What has been measured.
+    pub figures: Figures,
+    /// What was asked for.
+    pub options: Options,
+    started: Instant,
 }
 
-impl Sizes {
-    /// What `docs/BENCHMARKS.md` shows.
-    pub const FULL: Self =
-        Self { singles: 20, burst: 50, full: 110, services: 1_000, many_services: 10_000, changes: 10, idle: Duration::from_secs(60) };
-    /// To see in two minutes that everything is measured.
-    pub const SMALL: Self =
-        Self { singles: 3, burst: 10, full: 20, services: 100, many_services: 500, changes: 3, idle: Duration::from_secs(5) };
+impl Bench {
+    /// Starts the lab.
+    pub async fn start(options: Options) -> Result<Self> {
+        let started = Instant::now();
+        // The node of kubelet-rs gets its own specs below.
+        let builder = Lab::builder("bench").nodes(2).agent(Agent::Upstream).without_agents();
+        let lab = builder.progress(move |what| say(started, &format!("lab: {what}"))).start().await?;
+        for name in [PODS, SERVICES] {
+            make_namespace(&lab, name).await?;
+        }
+        let mut contenders = Vec::new();
+        for who in &options.agents {
+            contenders.push(Contender::new(&lab, *who)?);
+        }
+        let services = Services::new(&lab)?;
+        Ok(Self { lab, contenders, services, figures: Figures::default(), options, started })
+    }
+
+    /// Runs the chosen parts. What one agent fails at is written down, and the others go on.
+    pub async fn run(&mut self) {
+        for part in Part::ALL {
+            if !self.options.parts.contains(&part) {
+                continue;
+            }
+            let rounds = if part.repeats() { self.options.counts.rounds } else { 1 };
+            for round in 0..rounds {
+                self.say(format!("{}: round {} of {rounds}", part.name(), round + 1));
+                self.round(part, round).await;
+            }
+        }
+        for index in 0..self.contenders.len() {
+            self.stop(index).await;
+        }
+    }
+
+    async fn round(&mut self, part: Part, round: usize) {
+        match part {
+            Part::Size => start::sizes(self),
+            Part::Start => {
+                for index in self.order(round) {
+                    let result = start::cold(self, index).await;
+                    self.note_failure(part, index, result).await;
+                }
+            }
+            Part::Pods => pods::round(self, round).await,
+            Part::Memory => {
+                for index in self.order(round) {
+                    let result = resident::measure(self, index).await;
+                    self.note_failure(part, index, result).await;
+                }
+            }
+            Part::Services => {
+                for count in services::SIZES {
+                    changes::at(self, count, round).await;
+                }
+            }
+        }
+    }
+
+    /// Indexes of the contenders, forwards in even rounds and backwards in odd ones.
+    pub fn order(&self, round: usize) -> Vec<usize> {
+        let forwards = 0..self.contenders.len();
+        if round.is_multiple_of(2) { forwards.collect() } else { forwards.rev().collect() }
+    }
+
+    /// Says what is being done, with the time since the start.
+    pub fn say(&self, what: impl Display) {
+        say(self.started, &what.to_string());
+    }
+
+    /// Writes a failure down and clears up after it.
+    pub async fn note_failure(&mut self, part: Part, index: usize, result: Result<()>) {
+        let Err(error) = result else { return };
+        let who = self.contenders[index].who;
+        let state = self.contenders[index].check().err().map(|error| format!("\n{error}")).unwrap_or_default();
+        self.say(format!("{}: {} FAILED: {error}{state}", part.name(), who.name()));
+        self.figures.fail(format!("{}: {}: {error}", part.name(), who.name()));
+        self.stop(index).await;
+        if let Err(error) = pods::forget(self, index).await {
+            self.say(format!("the pods of {} stay: {error}", who.name()));
+        }
+    }
+
+    /// Adds a sample and shows it.
+    pub fn add(&mut self, series: figures::Series, who: Who, value: f64) {
+        self.figures.add(series, who, value);
+        self.say(format!("    {}: {} {}", who.name(), series, rows::unit(series).show(value)));
+    }
+
+    /// Ends an agent if it runs; one that does not want to is killed.
+    pub async fn stop(&mut self, index: usize) {
+        if let Err(error) = self.contenders[index].stop().await {
+            self.say(format!("ending {}: {error}", self.contenders[index].who.name()));
+        }
+    }
 }
 
-/// After which an agent is taken to be at rest.
-const SETTLE: Duration = Duration::from_secs(20);
-
-/// All scenes with one agent.
-pub async fn measure(agent: Agent, sizes: Sizes, say: fn(&str)) -> Result<Figures> {
-    let mut figures = Figures::default();
-    let lab = Lab::builder("bench").agent(agent).without_agents().start().await?;
-    let node = lab.node(0);
-
-    say("cold start");
-    let start = Instant::now();
-    node.start_agent().await?;
-    lab.nodes_ready().await?;
-    figures.time("start_ready", start.elapsed());
-    sleep(SETTLE).await;
-    usage::memory(node, "idle", &mut figures).await?;
-
-    say("one pod after the other");
-    let times = pods::Times::watch(&lab).await?;
-    pods::singles(&lab, &times, sizes.singles, &mut figures).await?;
-    say("many pods at once");
-    pods::burst(&lab, &times, sizes.burst, &mut figures).await?;
-
-    say("a full node at rest");
-    // Two of them answer for all Services of the next scene.
-    let servers = services::servers(&lab).await?;
-    pods::fill(&lab, &times, sizes.full - servers.len()).await?;
-    sleep(SETTLE).await;
-    usage::memory(node, "full", &mut figures).await?;
-    usage::at_rest(node, sizes.idle, &mut figures).await?;
-
-    say("a full node and Services");
-    services::create(&lab, &servers, 0..sizes.services).await?;
-    services::programmed(&lab, sizes.services).await?;
-    sleep(SETTLE).await;
-    usage::memory(node, "services", &mut figures).await?;
-    services::changes(&lab, &servers, "few", sizes.changes, &mut figures).await?;
-
-    say("a great many Services");
-    services::create(&lab, &servers, sizes.services..sizes.many_services).await?;
-    services::programmed(&lab, sizes.many_services).await?;
-    sleep(SETTLE).await;
-    services::changes(&lab, &servers, "many", sizes.changes, &mut figures).await?;
-    usage::memory(node, "many", &mut figures).await?;
-    services::from_nothing(&lab, sizes.many_services, &mut figures).await?;
-    Ok(figures)
+fn say(started: Instant, what: &str) {
+    println!("[{:6.1} s] {what}", started.elapsed().as_secs_f64());
 }
 
-/// The same CRI calls by a client that does nothing else.
-pub async fn measure_floor(sizes: Sizes, say: fn(&str)) -> Result<Figures> {
-    say("the same CRI calls without an agent");
-    let mut figures = Figures::default();
-    let lab = Lab::builder("floor").agent(Agent::Upstream).without_agents().start().await?;
-    let floor = floor::Floor::connect(&lab).await?;
-    floor.singles(sizes.singles, &mut figures).await?;
-    floor.burst(sizes.burst, &mut figures).await?;
-    Ok(figures)
+async fn make_namespace(lab: &Lab, name: &str) -> Result<()> {
+    let object = Namespace { metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }, ..Namespace::default() };
+    Api::all(lab.client()).create(&PostParams::default(), &object).await.doing(|| format!("creating namespace {name}"))?;
+    let accounts: Api<ServiceAccount> = Api::namespaced(lab.client(), name);
+    // Without it the API server takes no pods.
+    lab.wait_for("the namespace's service account", PATIENCE, async || {
+        accounts.get("default").await.map(drop).map_err(|error| error.to_string())
+    })
+    .await
 }
-
-/// Size of the program on disk.
-pub fn binary_size(path: &std::path::Path) -> Result<u64> {
-    std::fs::metadata(path).map(|metadata| metadata.len()).doing(|| format!("looking at {}", path.display()))
-}
-
-/// The middle one.
-fn median(mut times: Vec<Duration>) -> Result<Duration> {
-    times.sort();
-    times.get(times.len() / 2).copied().ok_or_else(|| Error::Other("nothing was measured".into()))
-}
-
-/// Longer than anything that is measured.
-const LONG: Duration = PATIENCE.saturating_mul(5);

@@ -1,162 +1,207 @@
-//! Pods: how long from their creation until they are Ready, and from their deletion until they are gone.
+//! Pods that come and go: one after the other, and 50 at once, beside the same calls made without an agent.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{Api, DeleteParams, ListParams, PostParams, WatchEvent};
 use serde_json::json;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use crate::bench::report::Figures;
-use crate::bench::{LONG, median};
+use super::figures::{Series, Who};
+use super::floor::Floor;
+use super::options::Part;
+use super::watch::Watch;
+use super::{Bench, PODS};
 use crate::error::{Doing as _, Error, Result};
 use crate::fixture::pod_is_ready;
-use crate::lab::Lab;
 
-/// When pods were seen to be Ready and to be gone.
-pub struct Times {
-    seen: watch::Receiver<Seen>,
-    task: JoinHandle<()>,
+/// What the pods run: a process of a few dozen kilobytes that ends as soon as it gets TERM.
+pub const IMAGE: &str = "registry.k8s.io/pause:3.10.2";
+/// Seconds between TERM and KILL: a pod's default, of which the process needs nothing.
+pub const GRACE: i64 = 30;
+/// Pods that are made at once.
+const MANY: usize = 50;
+/// How many the bare client starts at the same time.
+const WIDTHS: [usize; 3] = [4, 8, 16];
+/// How long something may take that takes seconds.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// One round of the floor and each agent; the floor comes first in even rounds and last in odd ones.
+pub async fn round(bench: &mut Bench, round: usize) {
+    if round.is_multiple_of(2) {
+        floor_round(bench, round).await;
+    }
+    for index in bench.order(round) {
+        let result = agent_round(bench, index, round).await;
+        bench.note_failure(Part::Pods, index, result).await;
+    }
+    if !round.is_multiple_of(2) {
+        floor_round(bench, round).await;
+    }
 }
 
-#[derive(Default)]
-struct Seen {
-    ready: BTreeMap<String, Instant>,
-    gone: BTreeMap<String, Instant>,
+async fn floor_round(bench: &mut Bench, round: usize) {
+    if let Err(error) = floor(bench, round).await {
+        bench.say(format!("pods: floor FAILED: {error}"));
+        bench.figures.fail(format!("pods: floor: {error}"));
+    }
 }
 
-impl Times {
-    /// Starts to watch pods.
-    pub async fn watch(lab: &Lab) -> Result<Self> {
-        let api: Api<Pod> = Api::namespaced(lab.client(), "default");
-        let (sender, seen) = watch::channel(Seen::default());
-        let now = api.list(&ListParams::default().limit(1)).await.doing(|| "listing pods")?.metadata.resource_version.unwrap_or_default();
-        let task = tokio::spawn(async move {
-            let mut version = now;
-            // The API server ends each watch after some minutes; the next goes on where it ended.
-            loop {
-                if let Ok(events) = api.watch(&WatchParams::default(), &version).await {
-                    let mut events = std::pin::pin!(events);
-                    while let Some(Ok(event)) = events.next().await {
-                        version = note(&sender, event).unwrap_or(version);
-                    }
-                }
-                sleep(Duration::from_millis(100)).await;
-            }
+async fn agent_round(bench: &mut Bench, index: usize, round: usize) -> Result<()> {
+    let who = bench.contenders[index].who;
+    bench.say(format!("  {}: starting", who.name()));
+    bench.contenders[index].start(&bench.lab).await?;
+    let mut pods = Pods::open(bench, index).await?;
+    // The first pod after an agent's start finds nothing prepared: it is not what a node does all day.
+    pods.create(&["first".to_owned()]).await?;
+    pods.delete(&["first".to_owned()]).await?;
+    for n in 0..bench.options.counts.pods {
+        sleep(Duration::from_millis(500)).await;
+        let name = [format!("one-{round}-{n}")];
+        let ready = pods.create(&name).await?;
+        bench.add(Series::PodReady, who, ready.as_secs_f64());
+        sleep(Duration::from_millis(500)).await;
+        let gone = pods.delete(&name).await?;
+        bench.add(Series::PodGone, who, gone.as_secs_f64());
+    }
+    sleep(Duration::from_secs(2)).await;
+    let names: Vec<String> = (0..MANY).map(|n| format!("many-{round}-{n}")).collect();
+    let ready = pods.create(&names).await?;
+    bench.add(Series::ManyReady, who, ready.as_secs_f64());
+    sleep(Duration::from_secs(2)).await;
+    let gone = pods.delete(&names).await?;
+    bench.add(Series::ManyGone, who, gone.as_secs_f64());
+    // What agents remove after a pod is gone is not to fall into somebody else's turn.
+    sleep(Duration::from_secs(2)).await;
+    bench.contenders[index].stop().await
+}
+
+async fn floor(bench: &mut Bench, round: usize) -> Result<()> {
+    bench.say("  floor: bare calls, no agent");
+    let Some(contender) = bench.contenders.last() else { return Ok(()) };
+    let floor = Floor::connect(contender.node(&bench.lab), contender.cgroup(&bench.lab)).await?;
+    let (first, _) = floor.up(&format!("first-{round}")).await?;
+    floor.down(first).await?;
+    for n in 0..bench.options.counts.pods {
+        let (pod, up) = floor.up(&format!("one-{round}-{n}")).await?;
+        bench.add(Series::PodReady, Who::Floor, up.as_secs_f64());
+        sleep(Duration::from_millis(500)).await;
+        let down = floor.down(pod).await?;
+        bench.add(Series::PodGone, Who::Floor, down.as_secs_f64());
+        sleep(Duration::from_millis(500)).await;
+    }
+    let mut best = f64::MAX;
+    for width in WIDTHS {
+        let names = (0..MANY).map(|n| format!("many-{round}-{width}-{n}"));
+        let start = Instant::now();
+        let up = stream::iter(names).map(|name| async {
+            let name = name;
+            floor.up(&name).await
         });
-        Ok(Self { seen, task })
+        let pods: Vec<_> = up.buffer_unordered(width).try_collect().await?;
+        let taken = start.elapsed().as_secs_f64();
+        bench.add(Series::BareMany(width), Who::Floor, taken);
+        best = best.min(taken);
+        stream::iter(pods).map(Ok).try_for_each_concurrent(8, |(pod, _)| async { floor.down(pod).await.map(drop) }).await?;
+        sleep(Duration::from_secs(2)).await;
     }
-
-    async fn ready(&self, name: &str) -> Result<Instant> {
-        self.find(&format!("{name} to be Ready"), |seen| seen.ready.get(name).copied()).await
-    }
-
-    async fn gone(&self, name: &str) -> Result<Instant> {
-        self.find(&format!("{name} to be gone"), |seen| seen.gone.get(name).copied()).await
-    }
-
-    async fn find(&self, what: &str, look: impl Fn(&Seen) -> Option<Instant>) -> Result<Instant> {
-        let mut seen = self.seen.clone();
-        let found = timeout(LONG, seen.wait_for(|seen| look(seen).is_some())).await;
-        let found = found.map_err(|_| Error::Other(format!("waited {LONG:?} for {what}")))?;
-        let found = found.map_err(|_| Error::Other("the watch of pods has ended".into()))?;
-        look(&found).ok_or_else(|| Error::Other(what.to_owned()))
-    }
+    bench.add(Series::ManyReady, Who::Floor, best);
+    Ok(())
 }
 
-impl Drop for Times {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+/// The pods of one node, watched.
+pub struct Pods {
+    api: Api<Pod>,
+    node: String,
+    watch: Watch<Pod>,
 }
 
-/// Writes down what an event says; gives the version that it brings.
-fn note(sender: &watch::Sender<Seen>, event: WatchEvent<Pod>) -> Option<String> {
-    let now = Instant::now();
-    let (pod, gone) = match event {
-        WatchEvent::Added(pod) | WatchEvent::Modified(pod) => (pod, false),
-        WatchEvent::Deleted(pod) => (pod, true),
-        WatchEvent::Bookmark(bookmark) => return Some(bookmark.metadata.resource_version),
-        WatchEvent::Error(_) => return None,
-    };
-    let ready = pod_is_ready(&pod);
-    let name = pod.metadata.name.unwrap_or_default();
-    sender.send_if_modified(|seen| {
-        if gone {
-            seen.gone.entry(name).or_insert(now);
-        } else if ready {
-            seen.ready.entry(name).or_insert(now);
+impl Pods {
+    /// Begins to watch the pods of a contender's node, for 290 s.
+    pub async fn open(bench: &Bench, index: usize) -> Result<Self> {
+        let node = bench.contenders[index].node(&bench.lab).name().to_owned();
+        let api = Api::namespaced(bench.lab.client(), PODS);
+        let watch = Watch::open(&api, &format!("spec.nodeName={node}")).await?;
+        Ok(Self { api, node, watch })
+    }
+
+    /// Creates pods at once; gives the time until all are Ready.
+    pub async fn create(&mut self, names: &[String]) -> Result<Duration> {
+        let pods: Vec<Pod> = names.iter().map(|name| pod(name, &self.node)).collect::<Result<_>>()?;
+        let start = Instant::now();
+        let params = PostParams::default();
+        let (api, params) = (&self.api, &params);
+        let create = |pod: Pod| async move { api.create(params, &pod).await.doing(|| "creating a pod").map(drop) };
+        stream::iter(pods).map(Ok).try_for_each_concurrent(16, create).await?;
+        let mut missing: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        let ready = |event: &WatchEvent<Pod>| {
+            if let WatchEvent::Added(pod) | WatchEvent::Modified(pod) = event
+                && pod_is_ready(pod)
+            {
+                missing.remove(pod.metadata.name.as_deref().unwrap_or_default());
+            }
+            missing.is_empty()
+        };
+        let at = self.watch.until("the pods to be Ready", PATIENCE, ready).await;
+        match at {
+            Ok(at) => Ok(at - start),
+            Err(error) => Err(Error::Other(format!("{error}; not Ready: {}", self.describe(&missing).await))),
         }
-        gone || ready
-    });
-    pod.metadata.resource_version
-}
+    }
 
-/// Pods one after the other: created, Ready, deleted, gone.
-pub async fn singles(lab: &Lab, times: &Times, count: usize, figures: &mut Figures) -> Result<()> {
-    let (mut ready, mut gone) = (Vec::new(), Vec::new());
-    for index in 0..count {
-        let name = format!("single-{index}");
+    /// Deletes pods at once, each with its own grace period; gives the time until all are gone.
+    pub async fn delete(&mut self, names: &[String]) -> Result<Duration> {
         let start = Instant::now();
-        create(lab, &name).await?;
-        ready.push(times.ready(&name).await?.duration_since(start));
-        // The status that says Ready is not the agent's last word on the start.
-        sleep(Duration::from_millis(300)).await;
-        let start = Instant::now();
-        delete(lab, &name).await?;
-        gone.push(times.gone(&name).await?.duration_since(start));
+        let params = DeleteParams::default();
+        let (api, params) = (&self.api, &params);
+        let delete = |name| async move { api.delete(name, params).await.doing(|| format!("deleting pod {name}")).map(drop) };
+        stream::iter(names.iter().map(String::as_str)).map(Ok).try_for_each_concurrent(16, delete).await?;
+        let mut left: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        let gone = |event: &WatchEvent<Pod>| {
+            if let WatchEvent::Deleted(pod) = event {
+                left.remove(pod.metadata.name.as_deref().unwrap_or_default());
+            }
+            left.is_empty()
+        };
+        match self.watch.until("the pods to be gone", PATIENCE, gone).await {
+            Ok(at) => Ok(at - start),
+            Err(error) => Err(Error::Other(format!("{error}; still there: {}", self.describe(&left).await))),
+        }
     }
-    figures.time("pod_ready", median(ready)?);
-    figures.time("pod_gone", median(gone)?);
-    Ok(())
+
+    /// A few of them in words.
+    async fn describe(&self, names: &BTreeSet<&str>) -> String {
+        let mut words = Vec::new();
+        for name in names.iter().take(3) {
+            words.push(match self.api.get(name).await {
+                Ok(pod) => crate::fixture::describe(&pod),
+                Err(error) => format!("{name}: {error}"),
+            });
+        }
+        format!("{} pods, among them {}", names.len(), words.join("; "))
+    }
 }
 
-/// Pods all at once, then deleted all at once.
-pub async fn burst(lab: &Lab, times: &Times, count: usize, figures: &mut Figures) -> Result<()> {
-    let names: Vec<String> = (0..count).map(|index| format!("burst-{index}")).collect();
-    let start = Instant::now();
-    for_all(&names, |name| create(lab, name)).await?;
-    let mut last = start;
-    for name in &names {
-        last = last.max(times.ready(name).await?);
-    }
-    figures.time("burst", last.duration_since(start));
-    for_all(&names, |name| delete(lab, name)).await?;
-    for name in &names {
-        times.gone(name).await?;
-    }
-    Ok(())
+/// Removes a contender's pods from the API server without its help.
+pub async fn forget(bench: &Bench, index: usize) -> Result<()> {
+    let api: Api<Pod> = Api::namespaced(bench.lab.client(), PODS);
+    let mine = ListParams::default().fields(&format!("spec.nodeName={}", bench.contenders[index].node(&bench.lab).name()));
+    api.delete_collection(&DeleteParams::default().grace_period(0), &mine).await.doing(|| "removing what is left of the pods").map(drop)
 }
 
-/// Pods that stay.
-pub async fn fill(lab: &Lab, times: &Times, count: usize) -> Result<()> {
-    let names: Vec<String> = (0..count).map(|index| format!("fill-{index}")).collect();
-    for_all(&names, |name| create(lab, name)).await?;
-    for name in &names {
-        times.ready(name).await?;
-    }
-    Ok(())
-}
-
-async fn for_all<'a, F: Future<Output = Result<()>>>(names: &'a [String], call: impl Fn(&'a str) -> F) -> Result<()> {
-    futures::stream::iter(names.iter().map(|name| Ok(call(name)))).try_for_each_concurrent(50, |call| call).await
-}
-
-async fn create(lab: &Lab, name: &str) -> Result<()> {
-    let api: Api<Pod> = Api::namespaced(lab.client(), "default");
-    let manifest = json!({
+/// An ordinary pod, service account token and all, bound to its node by whoever made it: no scheduler is measured.
+fn pod(name: &str, node: &str) -> Result<Pod> {
+    serde_json::from_value(json!({
         "metadata": { "name": name },
-        "spec": { "nodeName": lab.node(0).name(), "containers": [{ "name": "pause", "image": super::floor::PAUSE }] },
-    });
-    let pod = serde_json::from_value(manifest).map_err(|error| Error::Other(error.to_string()))?;
-    api.create(&PostParams::default(), &pod).await.doing(|| format!("creating {name}")).map(drop)
-}
-
-async fn delete(lab: &Lab, name: &str) -> Result<()> {
-    let api: Api<Pod> = Api::namespaced(lab.client(), "default");
-    api.delete(name, &DeleteParams::default()).await.doing(|| format!("deleting {name}")).map(drop)
+        "spec": {
+            "nodeName": node,
+            "terminationGracePeriodSeconds": GRACE,
+            "containers": [{ "name": "main", "image": IMAGE }],
+            // A node that was away is tainted for some seconds.
+            "tolerations": [{ "operator": "Exists" }],
+        },
+    }))
+    .map_err(|error| Error::Other(format!("the pod's manifest: {error}")))
 }

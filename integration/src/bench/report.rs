@@ -1,113 +1,162 @@
-//! Figures by name, and the table that a person reads.
+//! The table, for the terminal and for docs/BENCHMARKS.md.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::Duration;
 
-/// What was measured, by name; seconds, bytes or a share, as the row says.
-#[derive(Clone, Debug, Default)]
-pub struct Figures(BTreeMap<String, f64>);
+use super::figures::{Figures, Who};
+use super::format::ratio;
+use super::host::Host;
+use super::rows::{ROWS, Row, Take, unit};
 
-impl Figures {
-    /// Keeps a time.
-    pub fn time(&mut self, name: &str, time: Duration) {
-        self.0.insert(name.to_owned(), time.as_secs_f64());
+const COLUMNS: [&str; 6] = ["", "kubelet-rs", "upstream", "upstream ∕ kubelet-rs", "floor", "goal"];
+
+/// The table as Markdown, padded so that it can be read as text too. Rows without any figure are left out.
+pub fn table(figures: &Figures) -> String {
+    let rows: Vec<[String; 6]> = ROWS.iter().filter_map(|row| cells(row, figures)).collect();
+    let mut widths = COLUMNS.map(|column| column.chars().count());
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
     }
-
-    /// Keeps a number of bytes.
-    pub fn bytes(&mut self, name: &str, bytes: u64) {
-        self.0.insert(name.to_owned(), bytes as f64);
-    }
-
-    fn get(&self, name: &str) -> Option<f64> {
-        self.0.get(name).copied()
-    }
+    let line = |cells: &[String; 6]| {
+        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell}{}", " ".repeat(width - cell.chars().count())));
+        format!("| {} |\n", padded.collect::<Vec<_>>().join(" | "))
+    };
+    let mut text = line(&COLUMNS.map(str::to_owned));
+    text.push_str(&line(&widths.map(|width| "-".repeat(width))));
+    rows.iter().for_each(|row| text.push_str(&line(row)));
+    text
 }
 
-/// How a figure is written.
-#[derive(Clone, Copy)]
-enum Unit {
-    Seconds,
-    Megabytes,
+fn cells(row: &Row, figures: &Figures) -> Option<[String; 6]> {
+    let [ours, upstream, floor] = [Who::KubeletRs, Who::Upstream, Who::Floor].map(|who| row.value(figures, who));
+    ours.or(upstream).or(floor)?;
+    let cell = |who| cell(row, figures, who);
+    let times = match (ours, upstream) {
+        (Some(ours), Some(upstream)) if ours > 0.0 && upstream > 0.0 => ratio(upstream / ours),
+        _ => String::new(),
+    };
+    let beside = match (ours, floor) {
+        (Some(ours), Some(floor)) if floor > 0.0 => format!("{} (kubelet-rs: {})", cell(Who::Floor), ratio(ours / floor)),
+        _ => cell(Who::Floor),
+    };
+    let goal = row.verdict(figures).map_or_else(String::new, |(goal, reached)| match reached {
+        Some(true) => format!("{goal}: reached"),
+        Some(false) => format!("{goal}: **missed**"),
+        None => goal,
+    });
+    Some([row.label.to_owned(), cell(Who::KubeletRs), cell(Who::Upstream), times, beside, goal])
 }
 
-/// One row: what it is, the figure's name, its unit, and what it has to reach.
-type Row = (&'static str, &'static str, Unit, &'static str);
-
-const ROWS: &[Row] = &[
-    ("program on disk, stripped", "binary", Unit::Megabytes, "≤ 15 MB"),
-    ("agent started → node Ready, images present", "start_ready", Unit::Seconds, "≤ 1 s"),
-    ("resident (VmRSS): no pods", "rss_idle", Unit::Megabytes, ""),
-    ("resident (VmRSS): 110 pods", "rss_full", Unit::Megabytes, ""),
-    ("resident (VmRSS): 110 pods, 1,000 Services × 2 endpoints", "rss_services", Unit::Megabytes, "≤ 20 MB"),
-    ("resident (VmRSS): 110 pods, 10,000 Services × 2 endpoints", "rss_many", Unit::Megabytes, ""),
-    ("most ever resident (VmHWM): no pods", "hwm_idle", Unit::Megabytes, ""),
-    ("most ever resident (VmHWM): 110 pods, 1,000 Services", "hwm_services", Unit::Megabytes, ""),
-    ("most ever resident (VmHWM): 110 pods, 10,000 Services", "hwm_many", Unit::Megabytes, ""),
-    ("share of memory (PSS): 110 pods", "pss_full", Unit::Megabytes, ""),
-    ("share of memory (PSS): 110 pods, 1,000 Services", "pss_services", Unit::Megabytes, ""),
-    ("CPU in 60 s, 110 pods at rest: the agent", "cpu_agent", Unit::Seconds, "≤ 0.3 s"),
-    ("CPU in 60 s, 110 pods at rest: containerd", "cpu_containerd", Unit::Seconds, "≤ 1.0 s"),
-    ("one pod, created → Ready, median of 20", "pod_ready", Unit::Seconds, "≤ 1.15 × floor"),
-    ("one pod, deleted → gone, median of 20", "pod_gone", Unit::Seconds, "≤ 0.3 s + floor"),
-    ("50 pods at once → all Ready", "burst", Unit::Seconds, "≤ 1.05 × floor"),
-    ("one endpoint change → answered by the new one, 1,000 Services, median", "change_few", Unit::Seconds, "≤ 0.005 s"),
-    ("one endpoint change → answered by the new one, 10,000 Services, median", "change_many", Unit::Seconds, "≤ 0.005 s"),
-    ("CPU of one endpoint change at 1,000 Services", "change_cpu_few", Unit::Seconds, ""),
-    ("CPU of one endpoint change at 10,000 Services", "change_cpu_many", Unit::Seconds, "≤ 1/1,000"),
-    ("agent started → 10,000 Services programmed", "from_nothing", Unit::Seconds, "≤ 1.5 s"),
-];
-
-/// The table, in Markdown. A figure that is not there stays empty.
-pub fn table(ours: &Figures, upstream: &Figures, floor: &Figures) -> String {
-    let mut text = String::from("| | kubelet-rs | upstream | ratio | floor | × floor | to reach |\n|---|---:|---:|---:|---:|---:|---|\n");
-    for (what, name, unit, target) in ROWS {
-        let (ours, theirs, least) = (ours.get(name), upstream.get(name), floor.get(name));
-        let _ = writeln!(
-            text,
-            "| {what} | {} | {} | {} | {} | {} | {target} |",
-            shown(ours, *unit),
-            shown(theirs, *unit),
-            ratio(ours, theirs),
-            shown(least, *unit),
-            ratio(ours.or(theirs), least)
-        );
+/// The value, what it is the sum of, and how far the samples are apart.
+fn cell(row: &Row, figures: &Figures, who: Who) -> String {
+    let Some(value) = row.value(figures, who) else { return String::new() };
+    let unit = unit(row.series);
+    let mut text = unit.show(value);
+    if let Some(note) = figures.noted(row.series, who) {
+        let _ = write!(text, " ({note})");
+    }
+    if let Some(samples) = figures.sorted(row.series, who)
+        && let [first, _, .., last] = samples.as_slice()
+        && row.take == Take::Median
+    {
+        let _ = write!(text, " ({} of {}–{})", samples.len(), unit.show(*first), unit.show(*last));
     }
     text
 }
 
-fn shown(figure: Option<f64>, unit: Unit) -> String {
-    match (figure, unit) {
-        (None, _) => String::new(),
-        (Some(seconds), Unit::Seconds) if seconds < 0.001 => format!("{:.0} µs", seconds * 1e6),
-        (Some(seconds), Unit::Seconds) if seconds < 0.1 => format!("{:.1} ms", seconds * 1e3),
-        (Some(seconds), Unit::Seconds) => format!("{seconds:.2} s"),
-        (Some(bytes), Unit::Megabytes) => format!("{:.1} MB", bytes / 1e6),
-    }
-}
+/// The whole document.
+pub fn document(figures: &Figures, host: &Host, command: &str, minutes: f64) -> String {
+    let date = jiff::Timestamp::now().strftime("%Y-%m-%d");
+    let noise = if host.busy > 0.05 {
+        format!(
+            "\n**The machine was not quiet**: other programs kept {:.0} % of it busy when the run began, so times are longer than they need be.\n",
+            host.busy * 100.0
+        )
+    } else {
+        String::new()
+    };
+    let failures = if figures.failures().is_empty() {
+        String::new()
+    } else {
+        let lines: Vec<String> =
+            figures.failures().iter().map(|failure| format!("- {}\n", failure.lines().next().unwrap_or_default())).collect();
+        format!("\n## What failed\n\n{}", lines.concat())
+    };
+    format!(
+        "# Benchmarks
 
-fn ratio(figure: Option<f64>, of: Option<f64>) -> String {
-    match (figure, of) {
-        (Some(figure), Some(of)) if of > 0.0 && figure / of < 0.01 => format!("1/{:.0}", of / figure.max(f64::MIN_POSITIVE)),
-        (Some(figure), Some(of)) if of > 0.0 => format!("{:.2}", figure / of),
-        _ => String::new(),
-    }
+Written by `make bench` (`{command}`) on {date}, in {minutes:.0} minutes. kubelet-rs is the release build; upstream is kubelet and
+kube-proxy (nftables mode). Both had the same configuration, the same control plane and the same containerd configuration, in one run.
+{noise}
+| | |
+|---|---|
+| machine | {processors} × {processor}, {memory:.0} GB, Linux {kernel} |
+| upstream | {kubelet} |
+| runtime | {containerd}; {runc} |
+
+![kubelet-rs beside upstream](benchmarks.svg)
+
+{table}
+Figures are medians; in brackets how many samples there are, from the smallest to the greatest. MB are 10^6 bytes.
+{failures}
+## How it is measured
+
+- **One lab, two nodes**, each with a containerd of its own. One agent runs at a time; each round turns the order round. An agent is
+  started anew for each part, with no Node object, no pods and no rules left from before.
+- **Memory** is the sum over an agent's processes, the median of five readings, 15 s after the last change. The Services have no
+  selector; their EndpointSlices are made by hand. **CPU** is what the scheduler counted for all threads, and for children
+  that were waited for; that of containerd does not contain its shims.
+- **Pods** are ordinary ones (one container of the pause image, service account token, 30 s of grace of which the process needs nothing),
+  bound to the node when they are created: the scheduler has no part in it. Times are taken by a client that watches, from
+  before the request is sent to the arrival of the event. The first pod after a start is not counted.
+- **The floor of pods** is RunPodSandbox, CreateContainer and StartContainer, called by a bare client on the same containerd
+  while no agent runs; of 50 pods it is the fastest of 4, 8 and 16 at a time. The floor of deletion is StopContainer and StopPodSandbox: what
+  the container and its network need to end.
+- **Services**: every endpoint of every Service has an address of its own, at which something answers with that address. *Start* is
+  from the start of the process (of upstream: of kube-proxy alone) until twenty Services spread over all of them answer; then each of them is asked
+  once, and one that does not answer fails the run. *A change* gives a Service another endpoint; it counts from before the patch is sent, API server
+  and watch included, until a client on the node, which connects over and over, is answered by the new endpoint. CPU of a change counts until 1.5 s
+  after the answer, less what the process takes at rest.
+",
+        processors = host.processors,
+        processor = host.processor,
+        memory = host.memory / 1e9,
+        kernel = host.kernel,
+        kubelet = host.kubelet,
+        containerd = host.containerd,
+        runc = host.runc,
+        table = table(figures),
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::figures::Series;
     use super::*;
 
     #[test]
-    fn a_row_shows_both_and_their_ratio() {
-        let mut ours = Figures::default();
-        ours.bytes("rss_services", 18_000_000);
-        ours.time("change_cpu_many", Duration::from_micros(20));
-        let mut upstream = Figures::default();
-        upstream.bytes("rss_services", 180_000_000);
-        upstream.time("change_cpu_many", Duration::from_secs(6));
-        let table = table(&ours, &upstream, &Figures::default());
-        assert!(table.contains("1,000 Services × 2 endpoints | 18.0 MB | 180.0 MB | 0.10 |  |  | ≤ 20 MB |"), "{table}");
-        assert!(table.contains("| 20 µs | 6.00 s | 1/300000 |"), "{table}");
+    fn a_row_shows_ratio_spread_floor_and_verdict() {
+        let mut figures = Figures::default();
+        for (who, samples) in [(Who::KubeletRs, [0.28, 0.29, 0.30]), (Who::Upstream, [0.5, 0.58, 0.6]), (Who::Floor, [0.25, 0.26, 0.27])] {
+            samples.into_iter().for_each(|sample| figures.add(Series::PodReady, who, sample));
+        }
+        let table = table(&figures);
+        let row = table.lines().nth(2).unwrap_or_default();
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        assert_eq!(
+            cells,
+            [
+                "",
+                "one pod, created → Ready",
+                "290 ms (3 of 280 ms–300 ms)",
+                "580 ms (3 of 500 ms–600 ms)",
+                "2.00 ×",
+                "260 ms (3 of 250 ms–270 ms) (kubelet-rs: 1.12 ×)",
+                "≤ 1.15 × floor: reached",
+                ""
+            ]
+        );
+        assert_eq!(table.lines().count(), 3, "rows without figures are left out");
     }
 }

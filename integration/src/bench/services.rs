@@ -1,154 +1,208 @@
-//! Services: how soon a change is in force, and what it costs.
+//! Thousands of Services with hand-made EndpointSlices, each of whose endpoints answers.
 
-use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
-use std::time::Duration;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use futures::TryStreamExt as _;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::task::JoinHandle;
 
-use crate::agent::Agent;
-use crate::bench::report::Figures;
-use crate::bench::{LONG, median, usage};
+use super::SERVICES;
 use crate::error::{Doing as _, Error, Result};
-use crate::fixture::{describe, pod_is_ready};
-use crate::lab::{Lab, PATIENCE};
-use crate::objects::whoami_on;
+use crate::lab::Lab;
+use crate::place::Scope;
 
-/// A pod that answers with its name.
-#[derive(Clone, Debug)]
-pub struct Server {
-    name: String,
-    address: IpAddr,
+/// The numbers of Services at which changes are measured.
+pub const SIZES: [usize; 2] = [1_000, 10_000];
+/// The Services' port.
+const PORT: u16 = 80;
+/// The endpoints' port.
+const ENDPOINT_PORT: u16 = 9000;
+/// Where the endpoints are: the control plane's namespace answers for all of this network. No node's pods are in it.
+const ENDPOINT_NETWORK: &str = "10.244.128.0/17";
+/// The first number of an endpoint that replaces another one.
+const SPARE: usize = 24_000;
+/// Requests at the same time.
+const WIDTH: usize = 48;
+
+/// The Services that the API server has now.
+pub struct Services {
+    slices: Api<EndpointSlice>,
+    services: Api<Service>,
+    /// Each Service's address and the endpoints that may answer.
+    made: Vec<(SocketAddr, Vec<Ipv4Addr>)>,
+    changes: usize,
+    responder: JoinHandle<()>,
 }
 
-/// The two pods behind every Service.
-pub async fn servers(lab: &Lab) -> Result<Vec<Server>> {
-    let api: Api<Pod> = Api::namespaced(lab.client(), "default");
-    let mut servers = Vec::new();
-    for name in ["server-a", "server-b"] {
-        let pod = serde_json::from_value(whoami_on(name, lab.node(0).name(), name)).map_err(|error| Error::Other(error.to_string()))?;
-        api.create(&PostParams::default(), &pod).await.doing(|| format!("creating {name}"))?;
-        let look = async || {
-            let pod = api.get(name).await.map_err(|error| error.to_string())?;
-            let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).and_then(|address| address.parse().ok());
-            address.filter(|_| pod_is_ready(&pod)).ok_or_else(|| describe(&pod))
-        };
-        servers.push(Server { name: name.to_owned(), address: lab.wait_for(name, PATIENCE, look).await? });
+impl Drop for Services {
+    fn drop(&mut self) {
+        self.responder.abort();
     }
-    Ok(servers)
 }
 
-/// ClusterIP of the n-th Service: 10.96.128.0 and on, where the API server gives none of its own accord so soon.
-fn cluster_ip(index: usize) -> SocketAddr {
-    let low = u16::try_from(index).unwrap_or(u16::MAX).saturating_add(0x8000);
-    let [third, fourth] = low.to_be_bytes();
-    ([10, 96, third, fourth], 80).into()
+impl Services {
+    /// Starts what answers on all endpoints. There are no Services yet.
+    pub fn new(lab: &Lab) -> Result<Self> {
+        lab.place().run(Scope::Network, "ip", &["route", "add", "local", ENDPOINT_NETWORK, "dev", "lo"], "")?;
+        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, ENDPOINT_PORT));
+        let listener = lab.place().enter(Scope::Network, || std::net::TcpListener::bind(any))?;
+        let listener = listener.and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            tokio::net::TcpListener::from_std(listener)
+        });
+        let responder = tokio::spawn(respond(listener.doing(|| format!("listening on {any}"))?));
+        let client = lab.client();
+        Ok(Self {
+            slices: Api::namespaced(client.clone(), SERVICES),
+            services: Api::namespaced(client, SERVICES),
+            made: Vec::new(),
+            changes: 0,
+            responder,
+        })
+    }
+
+    /// Makes or removes Services until there are `count`, each with two endpoints.
+    pub async fn resize(&mut self, count: usize) -> Result<()> {
+        let have = self.made.len();
+        if have > count {
+            stream::iter(count..have).map(Ok).try_for_each_concurrent(WIDTH, |n| self.remove(n)).await?;
+            self.made.truncate(count);
+        } else {
+            let made: Vec<_> = stream::iter(have..count).map(|n| self.make(n)).buffered(WIDTH).try_collect().await?;
+            self.made.extend(made);
+        }
+        Ok(())
+    }
+
+    async fn make(&self, n: usize) -> Result<(SocketAddr, Vec<Ipv4Addr>)> {
+        let params = PostParams::default();
+        let service = self.services.create(&params, &object(service(n))?).await.doing(|| format!("creating Service {}", name(n)))?;
+        let endpoints = vec![endpoint(2 * n), endpoint(2 * n + 1)];
+        self.slices.create(&params, &object(slice(n, &endpoints))?).await.doing(|| format!("creating EndpointSlice {}", name(n)))?;
+        let address = service.spec.and_then(|spec| spec.cluster_ip).and_then(|address| address.parse::<IpAddr>().ok());
+        let address = address.ok_or_else(|| Error::Other(format!("Service {} got no ClusterIP", name(n))))?;
+        Ok((SocketAddr::new(address, PORT), endpoints))
+    }
+
+    /// The slice has no owner: nobody else removes it.
+    async fn remove(&self, n: usize) -> Result<()> {
+        let gone = DeleteParams::default();
+        self.services.delete(&name(n), &gone).await.doing(|| format!("deleting Service {}", name(n)))?;
+        self.slices.delete(&name(n), &gone).await.doing(|| format!("deleting EndpointSlice {}", name(n))).map(drop)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.made.len()
+    }
+
+    /// All Services with the endpoints that may answer.
+    pub fn all(&self) -> &[(SocketAddr, Vec<Ipv4Addr>)] {
+        &self.made
+    }
+
+    /// Some of them, spread evenly; the last one is among them.
+    pub fn sample(&self) -> Vec<(SocketAddr, Vec<Ipv4Addr>)> {
+        self.made.iter().rev().step_by(self.made.len().div_ceil(20).max(1)).cloned().collect()
+    }
+
+    /// The Service whose endpoints change.
+    pub fn changing(&self) -> Result<(SocketAddr, Vec<Ipv4Addr>)> {
+        self.made.get(self.changing_number()).cloned().ok_or_else(|| Error::Other("there are no Services".into()))
+    }
+
+    /// The name of its slice.
+    pub fn changing_name(&self) -> String {
+        name(self.changing_number())
+    }
+
+    fn changing_number(&self) -> usize {
+        self.made.len() / 2
+    }
+
+    /// An endpoint that no Service has had before.
+    pub fn fresh_endpoint(&mut self) -> Ipv4Addr {
+        self.changes += 1;
+        endpoint(SPARE + self.changes)
+    }
+
+    /// Gives the changing Service this endpoint and no other.
+    pub async fn change(&mut self, to: Ipv4Addr) -> Result<()> {
+        let number = self.changing_number();
+        let patch = json!({ "endpoints": endpoints(&[to]) });
+        let patched = self.slices.patch(&name(number), &PatchParams::default(), &Patch::Merge(patch)).await;
+        patched.doing(|| format!("patching EndpointSlice {}", name(number)))?;
+        if let Some(entry) = self.made.get_mut(number) {
+            entry.1 = vec![to];
+        }
+        Ok(())
+    }
+
+    /// Calls on EndpointSlices.
+    pub fn slices(&self) -> &Api<EndpointSlice> {
+        &self.slices
+    }
 }
 
-fn slice(index: usize, endpoints: &[&Server]) -> Value {
-    let endpoints: Vec<Value> =
-        endpoints.iter().map(|server| json!({ "addresses": [server.address], "conditions": { "ready": true } })).collect();
+/// Answers each connection with the address that it came to, and waits for the other side to close.
+async fn respond(listener: tokio::net::TcpListener) {
+    loop {
+        let Ok((mut stream, _)) = listener.accept().await else { continue };
+        tokio::spawn(async move {
+            if let Ok(SocketAddr::V4(address)) = stream.local_addr() {
+                let _ = stream.write_all(&address.ip().octets()).await;
+                let _ = stream.read(&mut [0]).await;
+            }
+        });
+    }
+}
+
+fn name(n: usize) -> String {
+    format!("bench-{n:05}")
+}
+
+fn endpoint(n: usize) -> Ipv4Addr {
+    let first = u32::from(Ipv4Addr::new(10, 244, 128, 1));
+    Ipv4Addr::from(first + u32::try_from(n % 32_000).unwrap_or_default())
+}
+
+fn service(n: usize) -> Value {
+    json!({ "metadata": { "name": name(n) }, "spec": { "ports": [{ "port": PORT, "targetPort": ENDPOINT_PORT }] } })
+}
+
+fn slice(n: usize, addresses: &[Ipv4Addr]) -> Value {
     json!({
-        "metadata": { "name": format!("bench-{index}"), "labels": { "kubernetes.io/service-name": format!("bench-{index}") } },
+        "metadata": {
+            "name": name(n),
+            "labels": { "kubernetes.io/service-name": name(n), "endpointslice.kubernetes.io/managed-by": "bench" },
+        },
         "addressType": "IPv4",
-        "endpoints": endpoints,
-        "ports": [{ "name": "", "port": 8080, "protocol": "TCP" }],
+        "ports": [{ "name": "", "port": ENDPOINT_PORT, "protocol": "TCP" }],
+        "endpoints": endpoints(addresses),
     })
 }
 
-/// Services without a selector, each with two endpoints in a slice of its own.
-pub async fn create(lab: &Lab, servers: &[Server], range: Range<usize>) -> Result<()> {
-    let services: Api<Service> = Api::namespaced(lab.client(), "default");
-    let slices: Api<EndpointSlice> = Api::namespaced(lab.client(), "default");
-    let both: Vec<&Server> = servers.iter().collect();
-    let (services, slices, both) = (&services, &slices, &both);
-    futures::stream::iter(range.map(Ok::<usize, Error>))
-        .try_for_each_concurrent(16, |index| async move {
-            let doing = || format!("creating Service bench-{index}");
-            let service = json!({
-                "metadata": { "name": format!("bench-{index}") },
-                "spec": { "clusterIP": cluster_ip(index).ip(), "ports": [{ "port": 80, "targetPort": 8080 }] },
-            });
-            let parsed = |error: serde_json::Error| Error::Other(error.to_string());
-            let service = serde_json::from_value(service).map_err(parsed)?;
-            services.create(&PostParams::default(), &service).await.doing(doing)?;
-            let slice = serde_json::from_value(slice(index, both)).map_err(parsed)?;
-            slices.create(&PostParams::default(), &slice).await.doing(doing).map(drop)
-        })
-        .await
+fn endpoints(addresses: &[Ipv4Addr]) -> Value {
+    addresses.iter().map(|address| json!({ "addresses": [address], "conditions": { "ready": true } })).collect()
 }
 
-/// Waits until Services answer: a sample of 50 out of `count`, first and last among them.
-pub async fn programmed(lab: &Lab, count: usize) -> Result<()> {
-    let connector = lab.node(0).place().connector();
-    let sample = (0..50).map(|step| step * (count - 1) / 49);
-    futures::stream::iter(sample.map(Ok))
-        .try_for_each_concurrent(4, |index| {
-            let connector = connector.clone();
-            async move {
-                let ask =
-                    async || connector.http(cluster_ip(index), "/", Duration::from_millis(200)).await.map_err(|error| error.to_string());
-                lab.wait_for(&format!("Service {index} of {count}"), LONG, ask).await.map(drop)
-            }
-        })
-        .await
+fn object<K: DeserializeOwned>(manifest: Value) -> Result<K> {
+    serde_json::from_value(manifest).map_err(|error| Error::Other(format!("a manifest: {error}")))
 }
 
-/// Moves the only endpoint of one Service there and back, and takes the time until a new connection reaches the new one.
-pub async fn changes(lab: &Lab, servers: &[Server], scene: &str, count: usize, figures: &mut Figures) -> Result<()> {
-    let [a, b] = servers else { return Err(Error::Other("two servers are needed".into())) };
-    let slices: Api<EndpointSlice> = Api::namespaced(lab.client(), "default");
-    // Where there are two processes, the second is the one that serves Services.
-    let agent: Vec<u32> = lab.node(0).agent_pids().await.into_iter().last().into_iter().collect();
-    let (mut times, mut cpu) = (Vec::new(), Duration::ZERO);
-    // The first one only brings the Service down to one endpoint.
-    for turn in 0..=count {
-        let to = if turn % 2 == 0 { a } else { b };
-        // Upstream keeps a distance between changes, which is not what is measured here.
-        sleep(Duration::from_secs(if *lab.agent() == Agent::Upstream { 3 } else { 1 })).await;
-        let before = usage::cpu(&agent)?;
-        let patch = Patch::Merge(slice(0, &[to]));
-        slices.patch("bench-0", &PatchParams::default(), &patch).await.doing(|| "changing an endpoint")?;
-        let start = Instant::now();
-        answered_by(lab, &to.name).await?;
-        let took = start.elapsed();
-        // What is tidied up after the answer belongs to the change.
-        sleep(Duration::from_secs(1)).await;
-        if turn > 0 {
-            times.push(took);
-            cpu += usage::cpu(&agent)?.saturating_sub(before);
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_endpoints_are_the_same_and_all_are_in_the_network() {
+        let all: std::collections::BTreeSet<Ipv4Addr> = (0..2 * SIZES[1]).chain(SPARE..SPARE + 500).map(endpoint).collect();
+        assert_eq!(all.len(), 2 * SIZES[1] + 500);
+        assert!(all.iter().all(|address| address.octets()[..2] == [10, 244] && address.octets()[2] >= 128), "outside {ENDPOINT_NETWORK}");
     }
-    figures.time(&format!("change_{scene}"), median(times)?);
-    figures.time(&format!("change_cpu_{scene}"), cpu.div_f64(count as f64));
-    Ok(())
-}
-
-/// Asks the first Service without a pause until a pod has answered, on one thread inside the node's network.
-async fn answered_by(lab: &Lab, name: &str) -> Result<()> {
-    let deadline = Instant::now() + LONG;
-    let connector = lab.node(0).place().connector();
-    while Instant::now() < deadline {
-        let answer = connector.http(cluster_ip(0), "/", Duration::from_secs(1)).await.unwrap_or_default();
-        if answer.split_whitespace().next() == Some(name) {
-            return Ok(());
-        }
-    }
-    Err(Error::Other(format!("{name} did not answer within {LONG:?}")))
-}
-
-/// The agent's start, on a node whose kernel has no rules, until all Services answer.
-pub async fn from_nothing(lab: &Lab, count: usize, figures: &mut Figures) -> Result<()> {
-    lab.node(0).stop_agent().await?;
-    lab.on_node(0, "nft", &["flush", "ruleset"])?;
-    let start = Instant::now();
-    lab.node(0).start_agent().await?;
-    programmed(lab, count).await?;
-    figures.time("from_nothing", start.elapsed());
-    Ok(())
 }

@@ -1,30 +1,35 @@
-//! `make bench`: kubelet-rs beside upstream's kubelet and kube-proxy, and both beside the runtime alone.
+//! `bench` measures kubelet-rs beside upstream's kubelet and kube-proxy, prints a table and writes docs/BENCHMARKS.md.
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use integration::agent::Agent;
-use integration::bench::report::{Figures, table};
-use integration::bench::{Sizes, binary_size, measure, measure_floor};
+use integration::bench::host::Host;
+use integration::bench::options::{Options, USAGE};
+use integration::bench::{Bench, plot, report};
 use integration::error::Doing as _;
-use integration::tools::{Tools, kubelet_rs, kubernetes_version};
+use integration::tools::Tools;
 use integration::{Error, Result};
+use tokio::time::{Instant, timeout};
 
-const USAGE: &str = "usage: bench [--small] [--only kubelet-rs|upstream]";
+/// A run that takes longer is ended, and what it has measured is printed.
+const LIMIT: Duration = Duration::from_mins(25);
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let result = match args.as_slice() {
-        [] => run(Sizes::FULL, None),
-        ["--only", agent] => run(Sizes::FULL, Some(agent)),
-        ["--small"] => run(Sizes::SMALL, None),
-        ["--small", "--only", agent] => run(Sizes::SMALL, Some(agent)),
-        _ => {
-            eprintln!("{USAGE}");
+    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let options = match Options::parse(args) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("bench: {error}");
             return ExitCode::from(2);
         }
     };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let result = runtime.doing(|| "starting the runtime").and_then(|runtime| runtime.block_on(run(options)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -34,43 +39,33 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(sizes: Sizes, only: Option<&str>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().doing(|| "starting the runtime")?;
-    let wanted = |name: &str| only.is_none_or(|only| only == name);
-    if !wanted("kubelet-rs") && !wanted("upstream") {
-        return Err(Error::Other(USAGE.into()));
+async fn run(options: Options) -> Result<()> {
+    let start = Instant::now();
+    let host = Host::look(&Tools::find()?).await;
+    if host.busy > 0.05 {
+        println!("bench: other programs keep {:.0} % of this machine busy: times will be longer than they need be", host.busy * 100.0);
     }
-    let (mut ours, mut upstream) = (Figures::default(), Figures::default());
-    let tools = Tools::find()?;
-    if wanted("kubelet-rs") {
-        let binary = kubelet_rs()?;
-        ours = runtime.block_on(measure(Agent::KubeletRs(binary.clone()), sizes, |what| println!("kubelet-rs: {what}")))?;
-        ours.bytes("binary", binary_size(&binary)?);
+    let mut bench = Bench::start(options.clone()).await?;
+    let in_time = timeout(LIMIT.saturating_sub(start.elapsed()), bench.run()).await.is_ok();
+    println!("\n{}", report::table(&bench.figures));
+    if !in_time {
+        return Err(Error::Other(format!(
+            "the run was ended after {} minutes: the table lacks what was still to come",
+            LIMIT.as_secs() / 60
+        )));
     }
-    if wanted("upstream") {
-        upstream = runtime.block_on(measure(Agent::Upstream, sizes, |what| println!("upstream: {what}")))?;
-        upstream.bytes("binary", binary_size(&tools.kubernetes("kubelet"))? + binary_size(&tools.kubernetes("kube-proxy"))?);
+    if options.is_whole() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        let document = report::document(&bench.figures, &host, &options.command, start.elapsed().as_secs_f64() / 60.0);
+        for (name, text) in [("BENCHMARKS.md", document), ("benchmarks.svg", plot::svg(&bench.figures))] {
+            std::fs::write(docs.join(name), text).doing(|| format!("writing docs/{name}"))?;
+            println!("bench: docs/{name} is written");
+        }
+    } else {
+        println!("bench: docs/BENCHMARKS.md is left as it is: this was not a whole run");
     }
-    let floor = runtime.block_on(measure_floor(sizes, |what| println!("floor: {what}")))?;
-    let table = table(&ours, &upstream, &floor);
-    println!("\n{table}");
-    if only.is_none() && std::env::args().len() == 1 {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/BENCHMARKS.md");
-        std::fs::write(&path, page(&table)).doing(|| format!("writing {}", path.display()))?;
-        println!("written to docs/BENCHMARKS.md");
+    match bench.figures.failures() {
+        [] => Ok(()),
+        failures => Err(Error::Other(format!("{} measurements failed:\n{}", failures.len(), failures.join("\n")))),
     }
-    Ok(())
-}
-
-fn page(table: &str) -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
-    format!(
-        "# Benchmarks\n\nMade by `make bench`, on {cpus} cores under Linux {kernel}, with Kubernetes {version} and containerd 2.x. Upstream is kubelet \
-and kube-proxy (nftables mode) together, with the same configuration. The floor is a client that makes the same CRI calls and nothing \
-else. Pods run the pause image, are pinned to the node, and have a service-account token; images are present. Services have one port and two \
-endpoints each.\n\n{table}",
-        kernel = read("/proc/sys/kernel/osrelease").trim(),
-        version = kubernetes_version(),
-    )
 }

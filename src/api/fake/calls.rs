@@ -60,7 +60,7 @@ impl Api for FakeApi {
             }
             Ok(new)
         };
-        self.injector.call("api", "patch_pod_status", effect).await
+        self.call("patch_pod_status", effect).await
     }
 
     async fn delete_pod(&self, pod: &PodRef, grace_period_seconds: i64) -> Result<()> {
@@ -78,7 +78,7 @@ impl Api for FakeApi {
             }
             Ok(())
         };
-        self.injector.call("api", "delete_pod", effect).await
+        self.call("delete_pod", effect).await
     }
 
     async fn config_map(&self, namespace: &str, name: &str) -> Result<ConfigMap> {
@@ -86,7 +86,7 @@ impl Api for FakeApi {
             let state = self.lock();
             state.config_maps.iter().find(|o| same_name(&o.metadata, namespace, name)).cloned().ok_or_else(|| not_found("get configmap"))
         };
-        self.injector.call("api", "config_map", effect).await
+        self.call("config_map", effect).await
     }
 
     async fn secret(&self, namespace: &str, name: &str) -> Result<Secret> {
@@ -94,7 +94,7 @@ impl Api for FakeApi {
             let state = self.lock();
             state.secrets.iter().find(|o| same_name(&o.metadata, namespace, name)).cloned().ok_or_else(|| not_found("get secret"))
         };
-        self.injector.call("api", "secret", effect).await
+        self.call("secret", effect).await
     }
 
     async fn service_account_token(&self, namespace: &str, account: &str, spec: TokenRequestSpec) -> Result<TokenRequestStatus> {
@@ -105,12 +105,12 @@ impl Api for FakeApi {
             let expires = Time(Timestamp::now() + SignedDuration::from_secs(seconds));
             Ok(TokenRequestStatus { token: Some(token), expiration_timestamp: Some(expires) })
         };
-        self.injector.call("api", "service_account_token", effect).await
+        self.call("service_account_token", effect).await
     }
 
     async fn node(&self) -> Result<Node> {
         let effect = async { self.stored_node().ok_or_else(|| not_found("get node")) };
-        self.injector.call("api", "node", effect).await
+        self.call("node", effect).await
     }
 
     async fn create_node(&self, node: &Node) -> Result<Node> {
@@ -125,22 +125,22 @@ impl Api for FakeApi {
             state.nodes.put(name, node.clone());
             Ok(node)
         };
-        self.injector.call("api", "create_node", effect).await
+        self.call("create_node", effect).await
     }
 
     async fn patch_node(&self, patch: Value) -> Result<Node> {
         let effect = async { self.patch_stored_node(&patch, &["metadata", "spec"]) };
-        self.injector.call("api", "patch_node", effect).await
+        self.call("patch_node", effect).await
     }
 
     async fn patch_node_status(&self, patch: Value) -> Result<Node> {
         let effect = async { self.patch_stored_node(&patch, &["status"]) };
-        self.injector.call("api", "patch_node_status", effect).await
+        self.call("patch_node_status", effect).await
     }
 
     async fn lease(&self) -> Result<Lease> {
         let effect = async { self.stored_lease().ok_or_else(|| not_found("get lease")) };
-        self.injector.call("api", "lease", effect).await
+        self.call("lease", effect).await
     }
 
     async fn create_lease(&self, lease: &Lease) -> Result<Lease> {
@@ -154,7 +154,7 @@ impl Api for FakeApi {
             state.lease = Some(lease.clone());
             Ok(lease)
         };
-        self.injector.call("api", "create_lease", effect).await
+        self.call("create_lease", effect).await
     }
 
     async fn update_lease(&self, lease: &Lease) -> Result<Lease> {
@@ -169,7 +169,7 @@ impl Api for FakeApi {
             state.lease = Some(lease.clone());
             Ok(lease)
         };
-        self.injector.call("api", "update_lease", effect).await
+        self.call("update_lease", effect).await
     }
 
     async fn create_event(&self, event: &Event) -> Result<Event> {
@@ -184,7 +184,7 @@ impl Api for FakeApi {
             state.events.push(event.clone());
             Ok(event)
         };
-        self.injector.call("api", "create_event", effect).await
+        self.call("create_event", effect).await
     }
 
     async fn patch_event(&self, namespace: &str, name: &str, patch: Value) -> Result<Event> {
@@ -195,20 +195,26 @@ impl Api for FakeApi {
             *stored = patched(stored, &patch, &[]).map_err(|e| error("patch event", ErrorKind::Refused(422, e)))?;
             Ok(stored.clone())
         };
-        self.injector.call("api", "patch_event", effect).await
+        self.call("patch_event", effect).await
     }
 
     async fn review_token(&self, token: &str) -> Result<TokenReviewStatus> {
         let effect = async {
-            let authenticated = Some(token.starts_with("token-of-"));
-            Ok(TokenReviewStatus { authenticated, ..TokenReviewStatus::default() })
+            let user = self.lock().tokens.iter().find(|(known, _)| known == token).map(|(_, user)| user.clone());
+            let authenticated = Some(user.is_some() || token.starts_with("token-of-"));
+            Ok(TokenReviewStatus { authenticated, user, ..TokenReviewStatus::default() })
         };
-        self.injector.call("api", "review_token", effect).await
+        self.call("review_token", effect).await
     }
 
-    async fn review_access(&self, _: SubjectAccessReviewSpec) -> Result<SubjectAccessReviewStatus> {
-        let effect = async { Ok(SubjectAccessReviewStatus { allowed: true, ..SubjectAccessReviewStatus::default() }) };
-        self.injector.call("api", "review_access", effect).await
+    async fn review_access(&self, spec: SubjectAccessReviewSpec) -> Result<SubjectAccessReviewStatus> {
+        let effect = async {
+            let asked = spec.resource_attributes.unwrap_or_default();
+            let right = [spec.user, asked.verb, asked.subresource].map(Option::unwrap_or_default);
+            let allowed = self.lock().rights.as_ref().is_none_or(|rights| rights.contains(&right));
+            Ok(SubjectAccessReviewStatus { allowed, ..SubjectAccessReviewStatus::default() })
+        };
+        self.call("review_access", effect).await
     }
 }
 

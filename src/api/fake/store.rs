@@ -11,11 +11,12 @@ use crate::api::WatchEvent;
 pub struct Store<K, T> {
     objects: BTreeMap<K, T>,
     watchers: Vec<mpsc::UnboundedSender<WatchEvent<T>>>,
+    away: bool,
 }
 
 impl<K, T> Default for Store<K, T> {
     fn default() -> Self {
-        Self { objects: BTreeMap::new(), watchers: Vec::new() }
+        Self { objects: BTreeMap::new(), watchers: Vec::new(), away: false }
     }
 }
 
@@ -40,13 +41,25 @@ impl<K: Ord, T: Clone + Send + 'static> Store<K, T> {
     }
 
     pub fn tell(&mut self, event: impl Fn() -> WatchEvent<T>) {
-        self.watchers.retain(|watcher| watcher.send(event()).is_ok());
+        if !self.away {
+            self.watchers.retain(|watcher| watcher.send(event()).is_ok());
+        }
+    }
+
+    /// Watchers hear nothing while the server is away, and everything at once when it is back.
+    pub fn set_away(&mut self, away: bool) {
+        if std::mem::replace(&mut self.away, away) && !away {
+            let all = self.all();
+            self.tell(|| WatchEvent::Snapshot(all.clone()));
+        }
     }
 
     /// A snapshot, then every change.
     pub fn watch(&mut self) -> impl Stream<Item = WatchEvent<T>> + Send + use<K, T> {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let _ = sender.send(WatchEvent::Snapshot(self.all()));
+        if !self.away {
+            let _ = sender.send(WatchEvent::Snapshot(self.all()));
+        }
         self.watchers.push(sender);
         unfold(receiver, |mut receiver| async { receiver.recv().await.map(|event| (event, receiver)) })
     }

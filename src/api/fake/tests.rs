@@ -54,3 +54,25 @@ async fn leases_conflict_on_old_versions() {
     assert!(matches!(api.update_lease(&first).await.map_err(|e| e.kind), Err(ErrorKind::Conflict(_))));
     assert_eq!(api.create_lease(&first).await.map_err(|e| e.kind), Err(ErrorKind::AlreadyExists));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_away_tells_nothing_and_then_everything() {
+    let api = FakeApi::new("n");
+    let web = PodRef::of(&api.put_pod(pod("web")));
+    let mut watch = api.watch_pods();
+    assert!(matches!(watch.next().await, Some(WatchEvent::Snapshot(_))));
+    api.go_away();
+    assert!(matches!(watch.next().await, Some(WatchEvent::Failing(_))));
+    assert!(api.delete_pod(&web, 0).await.is_err_and(|e| e.is_transient()));
+    let (stored, mut late) = (api.put_pod(pod("web2")), api.watch_pods());
+    for watch in [&mut watch, &mut late] {
+        assert!(timeout(DEADLINE, watch.next()).await.is_err());
+    }
+    api.come_back();
+    for watch in [&mut watch, &mut late] {
+        let Some(WatchEvent::Snapshot(pods)) = watch.next().await else { panic!("a snapshot") };
+        assert!(pods.len() == 2 && pods.contains(&stored));
+    }
+    api.injector().hang("api", "delete_pod");
+    assert!(api.delete_pod(&web, 0).await.is_err_and(|e| e.is_transient()), "nobody waits for ever");
+}

@@ -104,11 +104,10 @@ pub fn slice(wire: wire::EndpointSlice, node: &str) -> Decoded<EndpointSlice> {
         match address.parse::<IpAddr>() {
             Ok(ip) if ip.is_ipv6() == ipv6 && !ip.is_unspecified() => {
                 let conditions = endpoint.conditions.unwrap_or_default();
-                let ready = conditions.ready.unwrap_or(true);
                 endpoints.push(Endpoint {
                     ip,
-                    ready,
-                    serving: conditions.serving.unwrap_or(ready),
+                    ready: conditions.ready.unwrap_or(true),
+                    serving: conditions.serving.unwrap_or(true),
                     terminating: conditions.terminating.unwrap_or(false),
                     local: !node.is_empty() && endpoint.node_name.as_deref() == Some(node),
                 });

@@ -1,111 +1,99 @@
-//! The trait on top of the world: faults, waiting, hints.
-
-use std::time::Duration;
+//! The calls of [`Runtime`] on the runtime in memory.
 
 use async_trait::async_trait;
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::stream::{BoxStream, StreamExt, once, unfold};
 use proto::cri::{ContainerConfig, PodSandboxConfig};
-use tokio::sync::broadcast::error::RecvError;
 
-use super::{FakeRuntime, Pull, World};
-use crate::model::{ContainerId, PodUid, SandboxId};
-use crate::runtime::{
-    CgroupDriver, Container, Error, ErrorKind, Image, ObservedPod, RegistryAuth, Result, Runtime, RuntimeHealth, RuntimeVersion, Sandbox,
-    StreamRequest,
-};
+use super::faults::Store;
+use super::*;
+use crate::model::SandboxId;
+use crate::runtime::{CgroupDriver, Image, RegistryAuth, Runtime, RuntimeHealth, RuntimeVersion, StreamRequest};
 
-type Done<T> = std::result::Result<T, ErrorKind>;
-
-impl FakeRuntime {
-    /// One call: through the injector, then on the world, then hints about what changed.
-    async fn call<T>(&self, name: &'static str, effect: impl FnOnce(&mut World) -> Done<(T, Vec<PodUid>)>) -> Result<T> {
-        let error = |kind| Error { action: name.to_owned(), kind };
-        let effect = async {
-            let done = {
-                let mut world = self.lock();
-                if world.down { Err(ErrorKind::Unavailable("nobody listens on the socket".into())) } else { effect(&mut world) }
-            };
-            let (value, changed) = done.map_err(error)?;
-            changed.into_iter().for_each(|uid| self.tell(Some(uid)));
-            Ok(value)
-        };
-        self.injector.call("runtime", name, effect).await
-    }
-
-    /// A call that changes nothing.
-    async fn ask<T>(&self, name: &'static str, question: impl FnOnce(&mut World) -> Done<T>) -> Result<T> {
-        self.call(name, |w| question(w).map(|answer| (answer, vec![]))).await
-    }
-
-    /// Does something to a container later, whatever becomes of the agent meanwhile.
-    fn later(&self, after: Duration, id: &ContainerId, code: i32) {
-        let (this, id) = (self.clone(), id.clone());
-        tokio::spawn(async move {
-            tokio::time::sleep(after).await;
-            this.change(|w| w.exit(&id, code));
-        });
-    }
-
-    async fn wait_until_ended(&self, id: &ContainerId) {
-        let mut changed = self.changed.subscribe();
-        // The sender lives as long as `self`.
-        let _ = changed.wait_for(|_| self.lock().on_term(id).is_none()).await;
-    }
+fn image(reference: &str) -> Image {
+    Image { id: reference.to_owned(), tags: vec![reference.to_owned()], digests: vec![], size: 1 << 20, uid: None, username: String::new() }
 }
 
-/// A URL that nobody serves, with the request in it.
-fn url(name: &str, target: impl std::fmt::Display) -> String {
-    format!("http://127.0.0.1:1/{name}/{target}")
+impl FakeRuntime {
+    fn pod_of(&self, id: &ContainerId) -> Option<String> {
+        self.lock().pod_of(id)
+    }
+
+    fn pod_of_sandbox(&self, id: &SandboxId) -> Option<String> {
+        self.lock().pod_of_sandbox(id)
+    }
+
+    pub(super) fn end_all(&self, sandbox: &SandboxId) {
+        let running = self.lock().running_ids(sandbox);
+        running.iter().for_each(|id| self.end(id, 137));
+    }
+
+    /// A TERM. What became of the container is not waited for.
+    fn terminate(&self, id: &ContainerId) {
+        let life = self.lock().container_mut(id).map(|r| r.life);
+        match life.and_then(|l| l.after_term) {
+            Some(Duration::ZERO) => self.end(id, 143),
+            Some(after) => self.end_after(id.clone(), after, 143),
+            None => {}
+        }
+    }
 }
 
 #[async_trait]
 impl Runtime for FakeRuntime {
     async fn version(&self) -> Result<RuntimeVersion> {
-        self.ask("version", |_| Ok(RuntimeVersion { name: "fake".into(), version: "1.0.0".into() })).await
+        let version = RuntimeVersion { name: "fake".to_owned(), version: "1.0.0".to_owned() };
+        self.call("version", None, || Ok(version)).await
     }
     async fn health(&self) -> Result<RuntimeHealth> {
-        self.ask("health", |w| Ok(w.health.clone())).await
+        self.call("health", None, || Ok(RuntimeHealth::default())).await
     }
     async fn cgroup_driver(&self) -> Result<CgroupDriver> {
-        self.ask("cgroup_driver", |_| Ok(CgroupDriver::Cgroupfs)).await
+        self.call("cgroup_driver", None, || Ok(CgroupDriver::Systemd)).await
     }
     async fn update_pod_cidr(&self, _: &str) -> Result<()> {
-        self.ask("update_pod_cidr", |_| Ok(())).await
+        self.call("update_pod_cidr", None, || Ok(())).await
     }
 
     async fn list_pods(&self) -> Result<Vec<ObservedPod>> {
-        self.ask("list_pods", |w| Ok(w.observe_all())).await
+        self.call("list_pods", None, || Ok(self.pods())).await
     }
     async fn observe_pod(&self, uid: &PodUid) -> Result<Option<ObservedPod>> {
-        self.ask("observe_pod", |w| Ok(w.observe(uid))).await
+        let find = || self.pods().into_iter().find(|p| p.pod.uid == *uid);
+        let name = find().map(|p| p.pod.name.to_string());
+        self.call("observe_pod", name.as_deref(), || Ok(find())).await
     }
     async fn sandbox(&self, id: &SandboxId) -> Result<Sandbox> {
-        self.ask("sandbox", |w| w.sandbox(id)).await
+        self.call("sandbox", self.pod_of_sandbox(id).as_deref(), || self.lock().sandbox(id)).await
     }
     async fn container(&self, id: &ContainerId) -> Result<Container> {
-        self.ask("container", |w| w.container(id)).await
+        self.call("container", self.pod_of(id).as_deref(), || self.lock().container(id)).await
     }
     fn events(&self) -> BoxStream<'static, Option<PodUid>> {
-        let first = stream::iter([None]);
-        let rest = stream::unfold(self.hints.subscribe(), |mut hints| async {
-            match hints.recv().await {
-                Ok(hint) => Some((hint, hints)),
-                Err(RecvError::Lagged(_)) => Some((None, hints)),
-                Err(RecvError::Closed) => None,
-            }
-        });
-        first.chain(rest).boxed()
+        // As with the real one, nobody listens before the stream is first looked at.
+        let this = self.clone();
+        once(async move { this.lock().listen() })
+            .flat_map(|hints| unfold(hints, |mut hints| async { hints.recv().await.map(|hint| (hint, hints)) }))
+            .boxed()
     }
 
     async fn run_sandbox(&self, config: PodSandboxConfig, _: &str) -> Result<SandboxId> {
-        let uid = PodUid::from(config.metadata.as_ref().map(|m| m.uid.as_str()).unwrap_or_default());
-        self.call("run_sandbox", |w| Ok((w.run_sandbox(&config)?, vec![uid]))).await
+        let pod = config.metadata.as_ref().map(|m| m.name.clone());
+        self.call("run_sandbox", pod.as_deref(), || self.lock().run_sandbox(&config, self.clock.now())).await
     }
     async fn stop_sandbox(&self, id: &SandboxId) -> Result<()> {
-        self.call("stop_sandbox", |w| Ok(((), w.stop_sandbox(id)))).await
+        let stop = || {
+            self.lock().sandbox_down(id, false);
+            self.end_all(id);
+            Ok(())
+        };
+        self.call("stop_sandbox", self.pod_of_sandbox(id).as_deref(), stop).await
     }
     async fn remove_sandbox(&self, id: &SandboxId) -> Result<()> {
-        self.call("remove_sandbox", |w| Ok(((), w.remove_sandbox(id)))).await
+        let remove = || {
+            self.lock().remove_sandbox(id);
+            Ok(())
+        };
+        self.call("remove_sandbox", self.pod_of_sandbox(id).as_deref(), remove).await
     }
 
     async fn create_container(
@@ -114,77 +102,88 @@ impl Runtime for FakeRuntime {
         config: ContainerConfig,
         sandbox_config: PodSandboxConfig,
     ) -> Result<ContainerId> {
-        let uid = PodUid::from(sandbox_config.metadata.as_ref().map(|m| m.uid.as_str()).unwrap_or_default());
-        let logs = &sandbox_config.log_directory;
-        self.call("create_container", |w| Ok((w.create_container(sandbox, config, logs)?, vec![uid]))).await
+        let create = || {
+            let id = self.lock().create_container(sandbox, &config, &sandbox_config, self.clock.now())?;
+            // The log is there from the beginning; where its directory is missing, nobody reads it.
+            let _ = std::fs::write(format!("{}/{}", sandbox_config.log_directory, config.log_path), "");
+            Ok(id)
+        };
+        self.call("create_container", self.pod_of_sandbox(sandbox).as_deref(), create).await
     }
     async fn start_container(&self, id: &ContainerId) -> Result<()> {
-        let start = |w: &mut World| {
-            let (uid, script) = w.start_container(id)?;
-            if let Some((after, code)) = script.exit {
-                self.later(after, id, code);
-            }
-            Ok(((), vec![uid]))
-        };
-        self.call("start_container", start).await
-    }
-    async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<()> {
-        let term = |w: &mut World| {
-            if let Some(script) = w.on_term(id)
-                && let Some(after) = script.on_term.filter(|_| !grace.is_zero())
-            {
-                let code = script.exit.map_or(0, |(_, code)| code);
-                self.later(after, id, code);
+        let start = || {
+            let life = self.lock().start_container(id, self.clock.now())?;
+            if let Some((after, code)) = life.ends {
+                self.end_after(id.clone(), after, code);
             }
             Ok(())
         };
-        self.ask("stop_container", term).await?;
-        if tokio::time::timeout(grace, self.wait_until_ended(id)).await.is_err() {
-            // As real runtimes do, the KILL comes from the call that is still waited for.
-            self.change(|w| w.exit(id, 137));
-        }
-        Ok(())
+        self.call("start_container", self.pod_of(id).as_deref(), start).await
+    }
+    async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<()> {
+        let pod = self.pod_of(id);
+        let call = async {
+            self.call("stop_container", pod.as_deref(), || {
+                self.terminate(id);
+                Ok(())
+            }).await?;
+            if timeout(grace, self.wait_end(id)).await.is_err() {
+                self.end(id, 137);
+            }
+            Ok(())
+        };
+        within(grace + DEADLINE, "stop_container", call).await
     }
     async fn remove_container(&self, id: &ContainerId) -> Result<()> {
-        self.call("remove_container", |w| Ok(((), w.remove_container(id)))).await
+        let remove = || {
+            self.lock().remove_container(id);
+            Ok(())
+        };
+        self.call("remove_container", self.pod_of(id).as_deref(), remove).await
     }
     async fn reopen_log(&self, id: &ContainerId) -> Result<()> {
-        self.ask("reopen_log", |w| w.container(id).map(drop)).await
+        self.call("reopen_log", self.pod_of(id).as_deref(), || self.lock().container(id).map(drop)).await
     }
 
     async fn image(&self, reference: &str) -> Result<Option<Image>> {
-        self.ask("image", |w| Ok(w.image(reference))).await
+        let find = || Ok((self.lock().faults.image(reference) == Store::Here).then(|| image(reference)));
+        self.call("image", None, find).await
     }
     async fn images(&self) -> Result<Vec<Image>> {
-        self.ask("images", |w| Ok(w.images.values().cloned().collect())).await
+        self.call("images", None, || Ok(vec![])).await
     }
     async fn pull_image(&self, reference: &str, _: Option<&RegistryAuth>, _: &PodSandboxConfig) -> Result<String> {
-        let pull = self.ask("pull_image", |w| match w.pulls.get(reference) {
-            Some(Pull::Takes(time)) => Ok(*time),
-            Some(Pull::Fails(words)) => Err(ErrorKind::Failed(words.clone())),
-            None => Err(ErrorKind::NotFound(format!("failed to resolve image {reference}"))),
-        });
-        // A pull that nobody waits for any more is given up.
-        tokio::time::sleep(pull.await?).await;
-        let mut world = self.lock();
-        world.add_image(reference);
-        Ok(world.image(reference).map(|i| i.id).unwrap_or_default())
+        let store = self.lock().faults.image(reference);
+        match store {
+            Store::Silent => return pending().await,
+            Store::Registry(time) => sleep(time).await,
+            Store::Here | Store::Nowhere(_) => {}
+        }
+        let pull = || {
+            let mut state = self.lock();
+            if let Store::Nowhere(words) = state.faults.image(reference) {
+                return Err(Error { action: "pull_image".to_owned(), kind: ErrorKind::Failed(words) });
+            }
+            state.faults.put_image(reference, Store::Here);
+            Ok(reference.to_owned())
+        };
+        self.call("pull_image", None, pull).await
     }
     async fn remove_image(&self, reference: &str) -> Result<()> {
-        self.ask("remove_image", |w| {
-            w.images.retain(|name, image| name != reference && image.id != reference);
+        let remove = || {
+            self.lock().faults.put_image(reference, Store::Registry(Duration::ZERO));
             Ok(())
-        })
-        .await
+        };
+        self.call("remove_image", None, remove).await
     }
 
-    async fn exec_url(&self, id: &ContainerId, _: &StreamRequest) -> Result<String> {
-        self.ask("exec_url", |w| w.container(id).map(|_| url("exec", id))).await
+    async fn exec_url(&self, _: &ContainerId, _: &StreamRequest) -> Result<String> {
+        self.call("exec_url", None, || Ok("http://127.0.0.1:1/exec/token".to_owned())).await
     }
-    async fn attach_url(&self, id: &ContainerId, _: &StreamRequest) -> Result<String> {
-        self.ask("attach_url", |w| w.container(id).map(|_| url("attach", id))).await
+    async fn attach_url(&self, _: &ContainerId, _: &StreamRequest) -> Result<String> {
+        self.call("attach_url", None, || Ok("http://127.0.0.1:1/attach/token".to_owned())).await
     }
-    async fn port_forward_url(&self, id: &SandboxId, _: &[u16]) -> Result<String> {
-        self.ask("port_forward_url", |w| w.sandbox(id).map(|_| url("portforward", id))).await
+    async fn port_forward_url(&self, _: &SandboxId, _: &[u16]) -> Result<String> {
+        self.call("port_forward_url", None, || Ok("http://127.0.0.1:1/portforward/token".to_owned())).await
     }
 }

@@ -1,0 +1,97 @@
+//! The way down.
+
+use std::time::Duration;
+
+use super::{RETRY, Run};
+use crate::api::events::EventType;
+use crate::model::{ContainerId, SandboxId};
+use crate::pods::log_files;
+use crate::pods::memory::Subject;
+use crate::pods::progress::Progress;
+use crate::runtime::{self, Container};
+
+impl Run {
+    pub(super) async fn stop_container(&self, id: ContainerId, name: String, grace: Duration, why: &str) {
+        let why = if why == "Stopping container" { format!("{why} {name}") } else { format!("Container {name}: {why}") };
+        self.event(Some(&name), EventType::Normal, "Killing", &why);
+        let runtime = &self.job.ctx.runtime;
+        if let Err(error) = runtime.stop_container(&id, grace).await {
+            return self.stop_failed(&error, "FailedKillPod");
+        }
+        match runtime.container(&id).await {
+            Ok(record) => {
+                self.report(Progress::Succeeded(Subject::Stop));
+                let sandbox = self.job.records.get(&id).map(|known| known.sandbox.clone()).unwrap_or(record.sandbox);
+                self.report(Progress::Stopped(Container { sandbox, ..record }));
+            }
+            Err(error) if error.is_not_found() => self.report(Progress::ContainerRemoved(id)),
+            Err(_) => self.report(Progress::Uncertain),
+        }
+    }
+
+    pub(super) async fn stop_sandbox(&self, id: SandboxId) {
+        match self.job.ctx.runtime.stop_sandbox(&id).await {
+            Ok(()) => {
+                self.report(Progress::Succeeded(Subject::Stop));
+                self.report(Progress::SandboxStopped(id));
+            }
+            Err(error) => self.stop_failed(&error, "FailedKillPod"),
+        }
+    }
+
+    /// Logs go first: once the runtime has forgotten the container, nobody who starts after a crash knows of them.
+    pub(super) async fn remove_container(&self, id: ContainerId) {
+        if let Some(record) = self.job.records.get(&id) {
+            log_files::unlink(&self.job.ctx.translate.pod_logs_dir, &self.job.name, &record.name, &id, &record.log_path);
+        }
+        if let Err(error) = self.job.ctx.runtime.remove_container(&id).await {
+            return self.stop_failed(&error, "FailedKillPod");
+        }
+        self.report(Progress::ContainerRemoved(id));
+    }
+
+    pub(super) async fn remove_sandbox(&self, id: SandboxId) {
+        // Gives back the network of a sandbox that died by itself.
+        if let Err(error) = self.job.ctx.runtime.stop_sandbox(&id).await {
+            return self.stop_failed(&error, "FailedKillPod");
+        }
+        // As with containers: logs first.
+        let dir = &self.job.ctx.translate.pod_logs_dir;
+        for record in self.job.records.values().filter(|r| r.sandbox == id) {
+            log_files::unlink(dir, &self.job.name, &record.name, &record.id, &record.log_path);
+        }
+        log_files::remove_pod(dir, &self.job.name);
+        if let Err(error) = self.job.ctx.runtime.remove_sandbox(&id).await {
+            return self.stop_failed(&error, "FailedKillPod");
+        }
+        self.report(Progress::SandboxRemoved(id));
+    }
+
+    pub(super) async fn unmount(&self) {
+        // Not the end of it: `release` finds what is left, and reports it.
+        let _ = self.job.ctx.volumes.tear_down(&self.job.name.uid).await;
+    }
+
+    pub(super) async fn release(&self) {
+        let uid = &self.job.name.uid;
+        let volumes = self.job.ctx.volumes.tear_down(uid).await;
+        let cgroup = self.job.ctx.cgroups.tear_down(uid).await;
+        let mut problems: Vec<String> = volumes.err().unwrap_or_default().iter().map(ToString::to_string).collect();
+        problems.extend(cgroup.err().map(|e| e.to_string()));
+        if problems.is_empty() {
+            self.report(Progress::Succeeded(Subject::Stop));
+            self.report(Progress::Released);
+        } else {
+            let message = problems.join("; ");
+            tracing::warn!(pod = %self.job.name, %message, "Can't release all that the pod held, will try again");
+            self.failed(Subject::Stop, "FailedKillPod", message, RETRY);
+        }
+    }
+
+    fn stop_failed(&self, error: &runtime::Error, reason: &'static str) {
+        tracing::warn!(pod = %self.job.name, %error, "Can't stop the pod, will try again");
+        self.event(None, EventType::Warning, reason, &format!("error killing pod: {error}"));
+        self.failed(Subject::Stop, reason, error.to_string(), RETRY);
+        self.report(Progress::Uncertain);
+    }
+}

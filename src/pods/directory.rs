@@ -1,0 +1,124 @@
+//! What the workers know, for those who only read: the server and the manager's own comparison with the runtime.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+
+use super::{ContainerTarget, PodLookup};
+use crate::model::{ContainerId, PodUid, SandboxId};
+use crate::runtime::{ContainerPhase, ObservedPod};
+
+/// One pod's page.
+#[derive(Clone)]
+struct Page {
+    /// Without its status.
+    pod: Option<Arc<Pod>>,
+    status: Option<Arc<PodStatus>>,
+    containers: Vec<Line>,
+    sandboxes: Vec<(SandboxId, bool)>,
+}
+
+/// One container of a page, newest first.
+#[derive(Clone)]
+struct Line {
+    name: Arc<str>,
+    phase: ContainerPhase,
+    target: ContainerTarget,
+}
+
+/// All pages. Each worker writes its own.
+#[derive(Default)]
+pub struct Directory {
+    pages: RwLock<HashMap<PodUid, Arc<Page>>>,
+}
+
+impl Directory {
+    /// Replaces a pod's page.
+    pub fn write(&self, uid: &PodUid, pod: Option<&Arc<Pod>>, status: Option<&Arc<PodStatus>>, observed: &ObservedPod) {
+        let containers = observed.containers.iter().map(|c| Line {
+            name: Arc::clone(&c.name),
+            phase: c.phase,
+            target: ContainerTarget { id: c.id.clone(), log_path: c.log_path.clone(), running: c.phase == ContainerPhase::Running },
+        });
+        let page = Page {
+            pod: pod.cloned(),
+            status: status.cloned(),
+            containers: containers.collect(),
+            sandboxes: observed.sandboxes.iter().map(|s| (s.id.clone(), s.ready)).collect(),
+        };
+        self.pages.write().unwrap_or_else(PoisonError::into_inner).insert(uid.clone(), Arc::new(page));
+    }
+
+    /// Removes a pod's page.
+    pub fn remove(&self, uid: &PodUid) {
+        self.pages.write().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+
+    /// Whether a pod's page says the same as the runtime. Pods without a page are never up to date.
+    pub fn is_up_to_date(&self, uid: &PodUid, observed: &ObservedPod) -> bool {
+        let Some(page) = self.page(uid) else { return false };
+        let mut mine: Vec<(&ContainerId, ContainerPhase)> = page.containers.iter().map(|l| (&l.target.id, l.phase)).collect();
+        let mut theirs: Vec<_> = observed.containers.iter().map(|c| (&c.id, c.phase)).collect();
+        let mut my_sandboxes: Vec<_> = page.sandboxes.iter().map(|(id, ready)| (id, *ready)).collect();
+        let mut their_sandboxes: Vec<_> = observed.sandboxes.iter().map(|s| (&s.id, s.ready)).collect();
+        mine.sort_by_key(|l| l.0);
+        theirs.sort_by_key(|l| l.0);
+        my_sandboxes.sort_by_key(|l| l.0);
+        their_sandboxes.sort_by_key(|l| l.0);
+        mine == theirs && my_sandboxes == their_sandboxes
+    }
+
+    /// Pods whose pages name anything that lives in the runtime.
+    pub fn with_records(&self) -> Vec<PodUid> {
+        let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
+        pages.iter().filter(|(_, p)| !p.containers.is_empty() || !p.sandboxes.is_empty()).map(|(uid, _)| uid.clone()).collect()
+    }
+
+    /// Log files of the containers that run.
+    pub fn running_logs(&self) -> Vec<(ContainerId, PathBuf)> {
+        let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
+        let lines = pages.values().flat_map(|p| &p.containers).filter(|l| l.target.running && !l.target.log_path.is_empty());
+        lines.map(|l| (l.target.id.clone(), PathBuf::from(&l.target.log_path))).collect()
+    }
+
+    fn page(&self, uid: &PodUid) -> Option<Arc<Page>> {
+        self.pages.read().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
+    }
+
+    fn pages(&self) -> Vec<Arc<Page>> {
+        self.pages.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+/// The object as the API server would show it.
+fn whole(page: &Page) -> Option<Arc<Pod>> {
+    let mut pod = Pod::clone(page.pod.as_ref()?);
+    pod.status = page.status.as_deref().cloned();
+    Some(Arc::new(pod))
+}
+
+impl PodLookup for Directory {
+    fn all(&self) -> Vec<Arc<Pod>> {
+        self.pages().iter().filter_map(|p| whole(p)).collect()
+    }
+
+    fn find(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        let is = |pod: &Arc<Pod>| pod.metadata.namespace.as_deref() == Some(namespace) && pod.metadata.name.as_deref() == Some(name);
+        let mut found: Vec<_> = self.pages().into_iter().filter(|p| p.pod.as_ref().is_some_and(is)).collect();
+        // A namesake that is on its way out stands behind the living one.
+        found.sort_by_key(|p| p.pod.as_ref().is_some_and(|p| p.metadata.deletion_timestamp.is_some()));
+        found.first().and_then(|p| whole(p))
+    }
+
+    fn container(&self, uid: &PodUid, name: &str, previous: bool) -> Option<ContainerTarget> {
+        let page = self.page(uid)?;
+        page.containers.iter().filter(|l| &*l.name == name).nth(usize::from(previous)).map(|l| l.target.clone())
+    }
+
+    fn sandbox(&self, uid: &PodUid) -> Option<SandboxId> {
+        let page = self.page(uid)?;
+        page.sandboxes.iter().find(|(_, ready)| *ready).map(|(id, _)| id.clone())
+    }
+}

@@ -1,0 +1,224 @@
+//! The one owner of the set of pods: it starts a worker for each, tells it what came, and finds what nobody wants any more.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+
+use super::context::Context;
+use super::mailbox::Mailbox;
+use super::worker;
+use crate::api::WatchEvent;
+use crate::model::{PodRef, PodUid};
+use crate::runtime::ObservedPod;
+
+/// How often everything is compared with the runtime, in case a hint was lost.
+const RELIST: Duration = Duration::from_secs(60);
+/// Waits between tries to list the runtime's pods at the start.
+const LIST_RETRY: Duration = Duration::from_secs(1);
+
+/// Runs until dropped. `synced` turns true once every pod of the first snapshot has a worker.
+pub async fn run(ctx: Arc<Context>, synced: watch::Sender<bool>) {
+    // Hints first, then the list: what happens in between is seen twice, never missed.
+    let mut hints = ctx.runtime.events();
+    let mut pods = ctx.api.watch_pods();
+    let known = list(&ctx).await;
+    let mut manager = Manager { ctx, workers: HashMap::new(), tasks: JoinSet::new(), known, ready: false };
+    let mut relist = interval_at(Instant::now() + RELIST, RELIST);
+    relist.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            event = next(&mut pods) => {
+                manager.pod_event(event).await;
+                if manager.ready && !*synced.borrow() {
+                    synced.send_replace(true);
+                }
+            }
+            hint = next(&mut hints) => match hint {
+                Some(uid) => manager.hint(&uid),
+                None => manager.relist().await,
+            },
+            _ = relist.tick() => manager.relist().await,
+            Some(ended) = manager.tasks.join_next(), if !manager.tasks.is_empty() => manager.ended(ended),
+        }
+    }
+}
+
+/// The next item of a stream that never ends while the process lives.
+async fn next<T>(stream: &mut BoxStream<'static, T>) -> T {
+    match stream.next().await {
+        Some(item) => item,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the runtime has at the start. Nothing may be started before this is known, or it might run twice.
+async fn list(ctx: &Context) -> HashMap<PodUid, ObservedPod> {
+    let mut said = String::new();
+    loop {
+        match ctx.runtime.list_pods().await {
+            Ok(pods) => return pods.into_iter().map(|p| (p.pod.uid.clone(), p)).collect(),
+            Err(error) => {
+                let text = error.to_string();
+                if text != said {
+                    tracing::error!(%error, "Can't list the runtime's pods, will keep trying; no pod is started before");
+                    said = text;
+                }
+                sleep(LIST_RETRY).await;
+            }
+        }
+    }
+}
+
+struct Worker {
+    mailbox: Arc<Mailbox>,
+}
+
+struct Manager {
+    ctx: Arc<Context>,
+    workers: HashMap<PodUid, Worker>,
+    tasks: JoinSet<PodUid>,
+    /// What the runtime had at the start and nobody has asked for yet.
+    known: HashMap<PodUid, ObservedPod>,
+    /// The API server has told all pods once.
+    ready: bool,
+}
+
+impl Manager {
+    async fn pod_event(&mut self, event: WatchEvent<Pod>) {
+        match event {
+            WatchEvent::Snapshot(pods) => self.snapshot(pods).await,
+            WatchEvent::Applied(pod) => self.desired(pod),
+            WatchEvent::Deleted(pod) => {
+                if let Some(worker) = self.workers.get(&PodRef::of(&pod).uid) {
+                    worker.mailbox.gone();
+                }
+            }
+            WatchEvent::Failing(error) => tracing::warn!(%error, "Can't watch pods, will keep trying; those that run keep running"),
+        }
+    }
+
+    async fn snapshot(&mut self, pods: Vec<Pod>) {
+        let wanted: HashSet<PodUid> = pods.iter().map(|p| PodRef::of(p).uid).collect();
+        for pod in pods {
+            self.desired(pod);
+        }
+        for (_, worker) in self.workers.iter().filter(|(uid, _)| !wanted.contains(*uid)) {
+            worker.mailbox.gone();
+        }
+        if !self.ready {
+            self.ready = true;
+            for (_, observed) in std::mem::take(&mut self.known) {
+                self.orphan(observed.pod.clone(), Some(observed));
+            }
+            self.leftovers_on_disk().await;
+        }
+    }
+
+    /// Directories and cgroups of pods that neither the API server nor the runtime knows.
+    async fn leftovers_on_disk(&mut self) {
+        let mut uids = match self.ctx.volumes.pods_on_disk().await {
+            Ok(uids) => uids,
+            Err(error) => {
+                tracing::warn!(%error, "Can't list the pods' directories; leftovers stay until the next start");
+                vec![]
+            }
+        };
+        match self.ctx.cgroups.pods_on_disk().await {
+            Ok(more) => uids.extend(more),
+            Err(error) => tracing::warn!(%error, "Can't list the pods' cgroups; leftovers stay until the next start"),
+        }
+        for uid in uids {
+            if !self.workers.contains_key(&uid) {
+                self.orphan(PodRef { namespace: "".into(), name: "".into(), uid }, None);
+            }
+        }
+    }
+
+    fn desired(&mut self, pod: Pod) {
+        let name = PodRef::of(&pod);
+        if let Some(worker) = self.workers.get(&name.uid) {
+            worker.mailbox.desired(pod);
+            return;
+        }
+        // A UID that the first list doesn't hold can't be in the runtime: only this agent makes sandboxes.
+        let observed = self.known.remove(&name.uid).unwrap_or_else(|| empty(&name));
+        self.spawn(name, Some(pod), observed);
+    }
+
+    /// A pod that only the runtime or the disk knows: it goes down.
+    fn orphan(&mut self, name: PodRef, observed: Option<ObservedPod>) {
+        tracing::info!(pod = %name, uid = %name.uid, "Cleaning up a pod that the API server does not know");
+        let observed = observed.unwrap_or_else(|| empty(&name));
+        self.spawn(name, None, observed);
+    }
+
+    fn spawn(&mut self, name: PodRef, pod: Option<Pod>, observed: ObservedPod) {
+        let mailbox = Arc::new(Mailbox::default());
+        match pod {
+            Some(pod) => mailbox.desired(pod),
+            None => mailbox.gone(),
+        }
+        let uid = name.uid.clone();
+        let worker = worker::run(Arc::clone(&self.ctx), name, observed, Arc::clone(&mailbox));
+        let ended = uid.clone();
+        self.tasks.spawn(async move {
+            worker.await;
+            ended
+        });
+        self.workers.insert(uid, Worker { mailbox });
+    }
+
+    fn hint(&mut self, uid: &PodUid) {
+        if let Some(worker) = self.workers.get(uid) {
+            worker.mailbox.look();
+        }
+    }
+
+    /// Compares all that runs with what the workers believe; tells those that are wrong to look, and finds strangers.
+    async fn relist(&mut self) {
+        if !self.ready {
+            return;
+        }
+        let pods = match self.ctx.runtime.list_pods().await {
+            Ok(pods) => pods,
+            Err(error) => {
+                tracing::warn!(%error, "Can't compare with the runtime, will try again");
+                return;
+            }
+        };
+        let mut missing: HashSet<PodUid> = self.ctx.directory.with_records().into_iter().collect();
+        for observed in pods {
+            let uid = observed.pod.uid.clone();
+            missing.remove(&uid);
+            match self.workers.get(&uid) {
+                Some(worker) if !self.ctx.directory.is_up_to_date(&uid, &observed) => worker.mailbox.look(),
+                Some(_) => {}
+                None => self.orphan(observed.pod.clone(), Some(observed)),
+            }
+        }
+        for uid in missing {
+            self.hint(&uid);
+        }
+    }
+
+    fn ended(&mut self, ended: Result<PodUid, tokio::task::JoinError>) {
+        match ended {
+            Ok(uid) => {
+                self.workers.remove(&uid);
+                self.ctx.directory.remove(&uid);
+            }
+            Err(error) => tracing::error!(%error, "A pod worker ended by a fault of its own; its pod is left as it is until the agent restarts"),
+        }
+    }
+}
+
+fn empty(name: &PodRef) -> ObservedPod {
+    ObservedPod { pod: name.clone(), sandboxes: vec![], containers: vec![], grace_period: None }
+}

@@ -1,0 +1,118 @@
+//! What to do next about one pod: a pure function of what is wanted, what is seen and what is remembered.
+//!
+//! Actions of one plan may run at the same time, except that a [`Action::StartContainers`] keeps its order. After they are
+//! done, the worker looks at the result and plans again, until a plan holds no action.
+
+mod sync;
+#[cfg(test)]
+mod tests;
+mod terminate;
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+
+use super::memory::Memory;
+use super::stage::Stage;
+use crate::model::{ContainerId, SandboxId};
+use crate::runtime::ObservedPod;
+
+pub use sync::{finished, will_restart};
+pub use terminate::is_down;
+
+/// All that a decision may depend on.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// The wanted pod. `None` for a pod that only the runtime knows.
+    pub pod: Option<&'a Pod>,
+    /// Its last known status.
+    pub status: &'a PodStatus,
+    /// The worker's stage.
+    pub stage: Stage,
+    /// What the runtime knows of the pod.
+    pub observed: &'a ObservedPod,
+    /// The volumes are set up and need no refresh now.
+    pub volumes_ready: bool,
+    /// Failures and crash loops.
+    pub memory: &'a Memory,
+    /// Nanoseconds since the epoch.
+    pub now: i64,
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Set up the volumes, or bring them up to date.
+    SetUpVolumes,
+    /// Make the cgroup, then the sandbox.
+    RunSandbox {
+        /// Attempt number for its metadata.
+        attempt: u32,
+    },
+    /// Have images ready for the time when the sandbox is.
+    PrepareImages {
+        /// Containers.
+        names: Vec<String>,
+        /// The sandbox's attempt number.
+        attempt: u32,
+    },
+    /// Start these containers, one after the other.
+    StartContainers(Vec<Start>),
+    /// Stop a container.
+    StopContainer {
+        /// Which.
+        id: ContainerId,
+        /// Its name, for the event.
+        name: String,
+        /// TERM, then KILL after this.
+        grace: Duration,
+        /// For the Killing event.
+        why: &'static str,
+    },
+    /// Remove a dead container that nobody needs any more, with its log.
+    RemoveContainer(ContainerId),
+    /// Stop a sandbox.
+    StopSandbox(SandboxId),
+    /// Unmount the volumes: no container uses them any more.
+    Unmount,
+    /// Remove an old sandbox and all that is in it.
+    RemoveSandbox(SandboxId),
+    /// Unmount the volumes and remove the cgroup.
+    Release,
+}
+
+/// A container to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// Name in the pod spec.
+    pub name: String,
+    /// Which instance this is: 0 for the first.
+    pub restart_count: u32,
+    /// When the instance before it ended, nanoseconds since the epoch; `None` for the first.
+    pub previous_exit: Option<i64>,
+}
+
+/// What to do now, and when to look again if nothing happens.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What to do.
+    pub actions: Vec<Action>,
+    /// Earliest time at which waiting ends, nanoseconds since the epoch.
+    pub wake_at: Option<i64>,
+}
+
+impl Plan {
+    fn wait(&mut self, at: i64) {
+        self.wake_at = Some(self.wake_at.map_or(at, |old| old.min(at)));
+    }
+}
+
+/// Decides.
+pub fn plan(view: &View) -> Plan {
+    match (view.stage, view.pod) {
+        (Stage::Syncing, Some(pod)) => sync::plan(view, pod),
+        (Stage::Syncing, None) | (Stage::Finished, _) => Plan::default(),
+        (Stage::Terminating { grace, .. }, _) => terminate::stop(view, grace),
+        (Stage::Terminated { cause, released }, _) => terminate::release(view, cause, released),
+    }
+}

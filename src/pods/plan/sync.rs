@@ -1,0 +1,212 @@
+//! The way up: volumes, sandbox, init containers, containers (upstream: `kuberuntime_manager.go`, `computePodActions`).
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Container as Spec, Pod};
+
+use super::{Action, Plan, Start, View};
+use crate::model::hash::container_hash;
+use crate::pods::memory::Subject;
+use crate::pods::spec;
+use crate::runtime::{Container, ContainerPhase, Sandbox};
+
+/// Plans for a pod that shall run.
+pub fn plan(view: &View, pod: &Pod) -> Plan {
+    let mut plan = Plan::default();
+    let current = usable_sandbox(view, pod);
+    stop_leftovers(view, pod, current, &mut plan);
+    if !plan.actions.is_empty() {
+        return plan;
+    }
+    if current.is_none() && !wants_sandbox(view, pod) {
+        return plan;
+    }
+    if !view.volumes_ready {
+        match view.memory.waits_until(&Subject::Volumes, view.now) {
+            Some(at) => plan.wait(at),
+            None => plan.actions.push(Action::SetUpVolumes),
+        }
+    }
+    let Some(sandbox) = current else {
+        match view.memory.waits_until(&Subject::Sandbox, view.now) {
+            Some(at) => plan.wait(at),
+            None => {
+                let attempt = view.observed.sandboxes.iter().map(|s| s.attempt.saturating_add(1)).max().unwrap_or(0);
+                plan.actions.push(Action::RunSandbox { attempt });
+                plan.actions.push(Action::PrepareImages { names: first_containers(pod), attempt });
+            }
+        }
+        return plan;
+    };
+    if !view.volumes_ready {
+        // Containers that run are looked after even while a refresh of the volumes fails, but none is started without them.
+        return plan;
+    }
+    let ready = init_containers(view, pod, sandbox, &mut plan);
+    if ready {
+        regular_containers(view, pod, sandbox, &mut plan);
+    }
+    plan.actions.extend(dead_containers(view));
+    plan
+}
+
+/// Whether every container has ended for good, so that the pod goes down by itself.
+pub fn finished(view: &View, pod: &Pod) -> bool {
+    if init_failed(view, pod) {
+        return true;
+    }
+    let containers = spec::containers(pod);
+    !containers.is_empty()
+        && containers.iter().all(|c| newest(view, &c.name).is_some_and(|r| r.phase == ContainerPhase::Exited && !will_restart(pod, r)))
+}
+
+/// An init container has failed that is not tried again.
+fn init_failed(view: &View, pod: &Pod) -> bool {
+    spec::restart_policy(pod) == spec::RestartPolicy::Never
+        && spec::init_containers(pod)
+            .iter()
+            .filter(|c| !spec::is_sidecar(c))
+            .any(|c| newest(view, &c.name).is_some_and(|r| r.phase == ContainerPhase::Exited && r.exit_code != 0))
+}
+
+/// The sandbox that containers may live in: the newest one, ready, the only ready one, with the wanted network and an address.
+fn usable_sandbox<'a>(view: &View<'a>, pod: &Pod) -> Option<&'a Sandbox> {
+    let newest = view.observed.sandboxes.first()?;
+    let host = spec::host_network(pod);
+    let alone = view.observed.sandboxes.iter().filter(|s| s.ready).count() == 1;
+    (newest.ready && alone && newest.host_network == host && (host || !newest.ips.is_empty())).then_some(newest)
+}
+
+/// Stops what lives outside the current sandbox, containers whose definition changed, and containers in no known state.
+fn stop_leftovers(view: &View, pod: &Pod, current: Option<&Sandbox>, plan: &mut Plan) {
+    let grace = Duration::from_secs(spec::grace_period(pod));
+    for c in &view.observed.containers {
+        let why = match c.phase {
+            ContainerPhase::Running if current.is_none_or(|s| s.id != c.sandbox) => "Pod sandbox changed, it will be killed and re-created.",
+            ContainerPhase::Unknown => "Container is in unknown state, try killing it before restart",
+            ContainerPhase::Running if changed(pod, c) => "Container definition changed, will be restarted",
+            // Several live instances of one container: only the newest is kept.
+            ContainerPhase::Running if newest(view, &c.name).is_some_and(|n| n.id != c.id) => "Container has a newer instance",
+            ContainerPhase::Created => {
+                // Made but not started: the agent or the runtime ended in between. Starting over is simpler than finding out
+                // with which configuration it was made.
+                plan.actions.push(Action::RemoveContainer(c.id.clone()));
+                continue;
+            }
+            _ => continue,
+        };
+        plan.actions.push(Action::StopContainer { id: c.id.clone(), name: c.name.to_string(), grace, why });
+    }
+    if current.is_none() && plan.actions.is_empty() {
+        let ready = view.observed.sandboxes.iter().filter(|s| s.ready);
+        plan.actions.extend(ready.map(|s| Action::StopSandbox(s.id.clone())));
+    }
+}
+
+/// A container in the spec whose running instance was made from another definition. Ephemeral containers never change.
+fn changed(pod: &Pod, record: &Container) -> bool {
+    let mut specs = spec::containers(pod).iter().chain(spec::init_containers(pod));
+    specs.find(|c| *c.name == *record.name).is_some_and(|c| !record.hash.is_empty() && record.hash != container_hash(c))
+}
+
+/// Whether a sandbox is worth making: for the first time, or for containers that will be started in it.
+fn wants_sandbox(view: &View, pod: &Pod) -> bool {
+    if view.observed.sandboxes.is_empty() {
+        return true;
+    }
+    let existed = !view.observed.containers.is_empty();
+    if spec::restart_policy(pod) == spec::RestartPolicy::Never && existed {
+        return false;
+    }
+    spec::containers(pod).iter().any(|c| newest(view, &c.name).is_none_or(|r| r.phase != ContainerPhase::Exited || will_restart(pod, r)))
+}
+
+/// Containers that are started first in a new sandbox.
+fn first_containers(pod: &Pod) -> Vec<String> {
+    let init = spec::init_containers(pod);
+    let first = if init.is_empty() { spec::containers(pod) } else { &init[..1] };
+    first.iter().map(|c| c.name.clone()).collect()
+}
+
+/// Walks the init containers in order. Says whether all are done, so that the regular ones may start.
+fn init_containers(view: &View, pod: &Pod, sandbox: &Sandbox, plan: &mut Plan) -> bool {
+    let init = spec::init_containers(pod);
+    // Records of init containers may be gone while a regular container exists: then they were done before it.
+    let past_init = spec::containers(pod).iter().any(|c| newest(view, &c.name).is_some_and(|r| r.sandbox == sandbox.id));
+    for c in init {
+        let record = newest(view, &c.name).filter(|r| r.sandbox == sandbox.id);
+        let sidecar = spec::is_sidecar(c);
+        match record.map(|r| (r.phase, r.exit_code)) {
+            Some((ContainerPhase::Running, _)) if sidecar => {}
+            Some((ContainerPhase::Running, _)) => return past_init,
+            Some((ContainerPhase::Exited, 0)) if !sidecar => {}
+            _ if past_init && !sidecar => {}
+            Some((ContainerPhase::Exited, _)) if !sidecar && spec::restart_policy(pod) == spec::RestartPolicy::Never => return false,
+            _ => {
+                start(view, c, plan);
+                if !past_init {
+                    return false;
+                }
+            }
+        }
+    }
+    true
+}
+
+fn regular_containers(view: &View, pod: &Pod, sandbox: &Sandbox, plan: &mut Plan) {
+    for c in spec::containers(pod) {
+        let wanted = match newest(view, &c.name) {
+            None => true,
+            Some(r) if r.phase == ContainerPhase::Running => false,
+            Some(r) if r.sandbox == sandbox.id => will_restart(pod, r),
+            // A new sandbox starts all containers again but those that a policy of OnFailure holds for done.
+            Some(r) => spec::restart_policy(pod) != spec::RestartPolicy::OnFailure || r.exit_code != 0,
+        };
+        if wanted {
+            start(view, c, plan);
+        }
+    }
+}
+
+/// Starts a container now, or notes when it may be started.
+fn start(view: &View, c: &Spec, plan: &mut Plan) {
+    let last = newest(view, &c.name);
+    let after_crash = last.and_then(|r| view.memory.crash_loop_until(&c.name, r.finished_at, view.now));
+    let after_problem = view.memory.waits_until(&Subject::Container(c.name.clone()), view.now);
+    if let Some(at) = after_crash.max(after_problem) {
+        plan.wait(at);
+        return;
+    }
+    let start = Start {
+        name: c.name.clone(),
+        restart_count: last.map_or_else(|| spec::lost_restarts(view.status, &c.name), |r| r.restart_count.saturating_add(1)),
+        previous_exit: last.map(|r| r.finished_at),
+    };
+    match plan.actions.iter_mut().find_map(|a| if let Action::StartContainers(list) = a { Some(list) } else { None }) {
+        Some(list) => list.push(start),
+        None => plan.actions.push(Action::StartContainers(vec![start])),
+    }
+}
+
+/// Whether the pod's restart policy starts a container again after this end.
+pub fn will_restart(pod: &Pod, record: &Container) -> bool {
+    match spec::restart_policy(pod) {
+        spec::RestartPolicy::Always => true,
+        spec::RestartPolicy::OnFailure => record.exit_code != 0,
+        spec::RestartPolicy::Never => false,
+    }
+}
+
+/// The newest record of a container.
+pub(super) fn newest<'a>(view: &View<'a>, name: &str) -> Option<&'a Container> {
+    view.observed.containers.iter().find(|c| &*c.name == name)
+}
+
+/// Ended instances beyond the newest ended one of each container: nobody asks for them (`--maximum-dead-containers-per-container` 1).
+fn dead_containers<'a>(view: &'a View<'a>) -> impl Iterator<Item = Action> + 'a {
+    view.observed.containers.iter().enumerate().filter(|(i, c)| {
+        let newer_dead = |(j, o): (usize, &Container)| j < *i && o.name == c.name && o.phase == ContainerPhase::Exited;
+        c.phase == ContainerPhase::Exited && view.observed.containers.iter().enumerate().any(newer_dead)
+    })
+    .map(|(_, c)| Action::RemoveContainer(c.id.clone()))
+}

@@ -1,0 +1,60 @@
+//! The way down: stop containers, stop sandboxes, release volumes and cgroup, remove records.
+
+use std::time::Duration;
+
+use super::{Action, Plan, View};
+use crate::pods::memory::Subject;
+use crate::pods::stage::Cause;
+use crate::runtime::ContainerPhase;
+
+/// The shortest time between TERM and KILL of a container (`kuberuntime_container.go`, `minimumGracePeriodInSeconds`).
+const MIN_CONTAINER_GRACE: Duration = Duration::from_secs(2);
+
+/// Stops what runs.
+pub fn stop(view: &View, grace: Duration) -> Plan {
+    let mut plan = Plan::default();
+    if let Some(at) = view.memory.waits_until(&Subject::Stop, view.now) {
+        plan.wait(at);
+        return plan;
+    }
+    plan.actions.extend(view.observed.containers.iter().filter(|c| is_alive(c.phase)).map(|c| Action::StopContainer {
+        id: c.id.clone(),
+        name: c.name.to_string(),
+        grace: grace.max(MIN_CONTAINER_GRACE),
+        why: "Stopping container",
+    }));
+    if plan.actions.is_empty() {
+        // A sandbox that isn't ready may still hold network state, but the runtime gives that back when it is removed.
+        plan.actions.extend(view.observed.sandboxes.iter().filter(|s| s.ready).map(|s| Action::StopSandbox(s.id.clone())));
+        if !plan.actions.is_empty() {
+            plan.actions.push(Action::Unmount);
+        }
+    }
+    plan
+}
+
+/// Whether the runtime shows that nothing of the pod runs.
+pub fn is_down(view: &View) -> bool {
+    !view.observed.containers.iter().any(|c| is_alive(c.phase)) && !view.observed.sandboxes.iter().any(|s| s.ready)
+}
+
+fn is_alive(phase: ContainerPhase) -> bool {
+    matches!(phase, ContainerPhase::Running | ContainerPhase::Unknown)
+}
+
+/// Gives back volumes and cgroup; once the object is gone, removes the runtime's records too.
+pub fn release(view: &View, cause: Cause, released: bool) -> Plan {
+    let mut plan = Plan::default();
+    if let Some(at) = view.memory.waits_until(&Subject::Stop, view.now) {
+        plan.wait(at);
+        return plan;
+    }
+    if !released {
+        plan.actions.push(Action::Release);
+    } else if cause == Cause::Gone {
+        plan.actions.extend(view.observed.sandboxes.iter().map(|s| Action::RemoveSandbox(s.id.clone())));
+        let orphans = view.observed.containers.iter().filter(|c| !view.observed.sandboxes.iter().any(|s| s.id == c.sandbox));
+        plan.actions.extend(orphans.map(|c| Action::RemoveContainer(c.id.clone())));
+    }
+    plan
+}

@@ -1,0 +1,77 @@
+//! Reading a pod's spec: the questions that the other files ask, with upstream's defaults.
+
+pub use crate::model::resources::is_sidecar;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
+
+/// When ended containers are started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// Always.
+    Always,
+    /// After an exit code other than 0.
+    OnFailure,
+    /// Never.
+    Never,
+}
+
+fn of(pod: &Pod) -> Option<&PodSpec> {
+    pod.spec.as_ref()
+}
+
+/// Regular containers.
+pub fn containers(pod: &Pod) -> &[Container] {
+    of(pod).map_or(&[], |s| &s.containers)
+}
+
+/// Init containers, sidecars among them.
+pub fn init_containers(pod: &Pod) -> &[Container] {
+    of(pod).and_then(|s| s.init_containers.as_deref()).unwrap_or_default()
+}
+
+/// A container of either kind by name.
+pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
+    containers(pod).iter().chain(init_containers(pod)).find(|c| c.name == name)
+}
+
+/// The field path that events about a container carry.
+pub fn field_path(pod: &Pod, name: &str) -> String {
+    let kind = if init_containers(pod).iter().any(|c| c.name == name) { "initContainers" } else { "containers" };
+    format!("spec.{kind}{{{name}}}")
+}
+
+/// Restart policy; `Always` when unset, as the API server defaults it.
+pub fn restart_policy(pod: &Pod) -> RestartPolicy {
+    match of(pod).and_then(|s| s.restart_policy.as_deref()) {
+        Some("Never") => RestartPolicy::Never,
+        Some("OnFailure") => RestartPolicy::OnFailure,
+        _ => RestartPolicy::Always,
+    }
+}
+
+/// Whether the pod lives in the node's network namespace.
+pub fn host_network(pod: &Pod) -> bool {
+    of(pod).and_then(|s| s.host_network).unwrap_or(false)
+}
+
+/// Name of the RuntimeClass, if any.
+pub fn runtime_class(pod: &Pod) -> Option<&str> {
+    of(pod)?.runtime_class_name.as_deref()
+}
+
+/// Grace period in seconds: that of the deletion, else the spec's, else 30.
+pub fn grace_period(pod: &Pod) -> u64 {
+    let seconds = pod.metadata.deletion_grace_period_seconds.or_else(|| of(pod).and_then(|s| s.termination_grace_period_seconds));
+    u64::try_from(seconds.unwrap_or(30)).unwrap_or(0)
+}
+
+/// Phase `Succeeded` or `Failed`: the pod never runs again.
+pub fn is_terminal(phase: &str) -> bool {
+    matches!(phase, "Succeeded" | "Failed")
+}
+
+/// The restart count for a container that the runtime has no record of: 0, or one more than the API server remembers.
+pub fn lost_restarts(status: &PodStatus, name: &str) -> u32 {
+    let lists = [status.container_statuses.as_deref(), status.init_container_statuses.as_deref()];
+    let found = lists.into_iter().flatten().flatten().find(|c| c.name == name);
+    found.filter(|c| c.container_id.is_some()).map_or(0, |c| u32::try_from(c.restart_count).unwrap_or(0).saturating_add(1))
+}

@@ -1,0 +1,145 @@
+//! A pod's status from what a worker sees.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, HostIP, PodIP, PodStatus};
+
+use super::{conditions, containers, phase};
+use crate::model::clock::api_time;
+use crate::model::qos::QosClass;
+use crate::pods::plan::View;
+use crate::pods::spec;
+use crate::pods::stage::Stage;
+
+/// All that a status depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    /// What the plan sees too.
+    pub view: View<'a>,
+    /// The last known status.
+    pub previous: &'a PodStatus,
+    /// Node addresses, primary family first.
+    pub node_ips: &'a [IpAddr],
+    /// The runtime's name, `containerd`.
+    pub runtime_name: &'a str,
+    /// The object carries a deletion timestamp.
+    pub deleting: bool,
+}
+
+/// Computes the status. `None` for a pod without an API object: there is nobody to tell.
+pub fn compute(inputs: &Inputs) -> Option<PodStatus> {
+    let pod = inputs.view.pod?;
+    let previous = inputs.previous;
+    let mut status = PodStatus {
+        init_container_statuses: nonempty(containers::statuses(
+            inputs,
+            spec::init_containers(pod),
+            previous.init_container_statuses.as_deref().unwrap_or_default(),
+            true,
+        )),
+        container_statuses: nonempty(containers::statuses(
+            inputs,
+            spec::containers(pod),
+            previous.container_statuses.as_deref().unwrap_or_default(),
+            false,
+        )),
+        start_time: Some(previous.start_time.clone().unwrap_or_else(|| api_time(inputs.view.now))),
+        qos_class: Some(previous.qos_class.clone().unwrap_or_else(|| QosClass::of(pod).as_str().to_owned())),
+        observed_generation: pod.metadata.generation,
+        reason: previous.reason.clone(),
+        message: previous.message.clone(),
+        resource_claim_statuses: previous.resource_claim_statuses.clone(),
+        ephemeral_container_statuses: previous.ephemeral_container_statuses.clone(),
+        nominated_node_name: previous.nominated_node_name.clone(),
+        ..Default::default()
+    };
+    let stopped = matches!(inputs.view.stage, Stage::Terminated { .. } | Stage::Finished);
+    if stopped {
+        close_lost_containers(&mut status);
+    }
+    status.phase = Some(decide_phase(inputs, &status, stopped).to_owned());
+    addresses(inputs, &mut status);
+    let sandbox_ready = inputs.view.observed.sandboxes.first().is_some_and(|s| s.ready && (s.host_network || !s.ips.is_empty()));
+    let mut all = conditions::conditions(pod, &status, previous, sandbox_ready, inputs.view.now);
+    all.extend(conditions::foreign_conditions(previous));
+    status.conditions = Some(all);
+    Some(status)
+}
+
+/// The phase; once terminal it stays, and it turns terminal only when nothing runs any more, because controllers start a
+/// replacement at that moment.
+fn decide_phase(inputs: &Inputs, status: &PodStatus, stopped: bool) -> &'static str {
+    match inputs.previous.phase.as_deref() {
+        Some("Succeeded") => return "Succeeded",
+        Some("Failed") => return "Failed",
+        _ => {}
+    }
+    let pod = inputs.view.pod.expect("computed for pods with an object only");
+    let init = status.init_container_statuses.as_deref().unwrap_or_default();
+    let regular = status.container_statuses.as_deref().unwrap_or_default();
+    let now = phase::phase(pod, init, regular, stopped);
+    match (stopped, spec::is_terminal(now)) {
+        (true, false) => "Failed",
+        (false, true) => match inputs.previous.phase.as_deref() {
+            Some("Running") => "Running",
+            _ if regular.iter().any(has_begun) => "Running",
+            _ => "Pending",
+        },
+        _ => now,
+    }
+}
+
+fn has_begun(status: &ContainerStatus) -> bool {
+    status.state.as_ref().is_some_and(|s| s.running.is_some() || s.terminated.is_some())
+}
+
+/// When a pod is down for good, a container that was seen running and then never again counts as failed
+/// (upstream: `status_manager.go`, `TerminatePod`).
+fn close_lost_containers(status: &mut PodStatus) {
+    let lists = [status.container_statuses.as_mut(), status.init_container_statuses.as_mut()];
+    for c in lists.into_iter().flatten().flatten() {
+        let ended = c.state.as_ref().is_some_and(|s| s.terminated.is_some());
+        let lost = c.last_state.as_ref().and_then(|s| s.terminated.as_ref()).is_some_and(|t| t.container_id.is_none());
+        if !ended && lost {
+            c.state = Some(ContainerState {
+                terminated: Some(ContainerStateTerminated {
+                    reason: Some("ContainerStatusUnknown".to_owned()),
+                    message: Some("The container could not be located when the pod was terminated".to_owned()),
+                    exit_code: 137,
+                    ..Default::default()
+                }),
+                ..Default::default()
+            });
+            c.ready = false;
+            c.started = Some(false);
+        }
+    }
+}
+
+/// Host and pod addresses. A pod on the host network has the node's; others have their sandbox's, in the order of the node's families.
+fn addresses(inputs: &Inputs, status: &mut PodStatus) {
+    let Some(pod) = inputs.view.pod else { return };
+    let host = inputs.node_ips;
+    status.host_ip = host.first().map(IpAddr::to_string);
+    status.host_ips = nonempty(host.iter().map(|ip| HostIP { ip: ip.to_string() }).collect());
+    let mut ips: Vec<IpAddr> = match inputs.view.observed.sandboxes.first() {
+        Some(s) if s.ready && spec::host_network(pod) => host.to_vec(),
+        Some(s) if s.ready => s.ips.clone(),
+        _ => vec![],
+    };
+    if let Some(primary) = host.first() {
+        ips.sort_by_key(|ip| ip.is_ipv4() != primary.is_ipv4());
+    }
+    if ips.is_empty() {
+        // A pod that went down keeps the address that it had.
+        status.pod_ip = inputs.previous.pod_ip.clone();
+        status.pod_ips = inputs.previous.pod_ips.clone();
+    } else {
+        status.pod_ip = ips.first().map(IpAddr::to_string);
+        status.pod_ips = Some(ips.iter().map(|ip| PodIP { ip: ip.to_string() }).collect());
+    }
+}
+
+fn nonempty<T>(list: Vec<T>) -> Option<Vec<T>> {
+    if list.is_empty() { None } else { Some(list) }
+}

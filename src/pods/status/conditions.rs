@@ -1,0 +1,155 @@
+//! Pod conditions that the node owns (upstream: `pkg/kubelet/status/generate.go`).
+
+use std::fmt::Write;
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
+
+use crate::model::clock::api_time;
+use crate::pods::spec;
+
+/// Types that the node writes; others belong to somebody else and are never touched.
+pub const OWNED: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+
+/// Conditions that somebody else writes.
+pub fn foreign_conditions(status: &PodStatus) -> Vec<PodCondition> {
+    status.conditions.iter().flatten().filter(|c| !OWNED.contains(&&*c.type_)).cloned().collect()
+}
+
+/// Puts somebody else's conditions in the place of those known before.
+pub fn replace_foreign_conditions(status: &mut PodStatus, foreign: Vec<PodCondition>) {
+    let list = status.conditions.get_or_insert_default();
+    list.retain(|c| OWNED.contains(&&*c.type_));
+    list.extend(foreign);
+}
+
+/// What one condition says.
+struct Verdict {
+    holds: bool,
+    reason: Option<&'static str>,
+    message: Option<String>,
+}
+
+impl Verdict {
+    fn holds() -> Self {
+        Self { holds: true, reason: None, message: None }
+    }
+    fn fails(reason: &'static str, message: impl Into<Option<String>>) -> Self {
+        Self { holds: false, reason: Some(reason), message: message.into() }
+    }
+}
+
+/// All owned conditions. `sandbox_ready`: there is a ready sandbox with its network.
+pub fn conditions(pod: &Pod, status: &PodStatus, previous: &PodStatus, sandbox_ready: bool, now: i64) -> Vec<PodCondition> {
+    let phase = status.phase.as_deref().unwrap_or_default();
+    let init = status.init_container_statuses.as_deref().unwrap_or_default();
+    let regular = status.container_statuses.as_deref().unwrap_or_default();
+    let containers_ready = containers_ready(pod, phase, init, regular);
+    let ready = match containers_ready.holds {
+        true => readiness_gates(pod, previous),
+        false => Verdict { holds: false, reason: containers_ready.reason, message: containers_ready.message.clone() },
+    };
+    let verdicts = [
+        Verdict { holds: sandbox_ready, reason: None, message: None },
+        initialized(pod, phase, init, regular),
+        ready,
+        containers_ready,
+        Verdict::holds(),
+    ];
+    OWNED.iter().zip(verdicts).map(|(kind, verdict)| condition(kind, verdict, pod, previous, now)).collect()
+}
+
+/// A condition keeps the time of its last transition as long as its status stays.
+fn condition(kind: &str, verdict: Verdict, pod: &Pod, previous: &PodStatus, now: i64) -> PodCondition {
+    let word = if verdict.holds { "True" } else { "False" };
+    let old = previous.conditions.iter().flatten().find(|c| c.type_ == kind);
+    let since = old.filter(|c| c.status == word).and_then(|c| c.last_transition_time.clone());
+    PodCondition {
+        type_: kind.to_owned(),
+        status: word.to_owned(),
+        reason: verdict.reason.map(str::to_owned),
+        message: verdict.message,
+        last_transition_time: Some(since.unwrap_or_else(|| api_time(now))),
+        observed_generation: pod.metadata.generation,
+        ..Default::default()
+    }
+}
+
+fn terminal(phase: &str) -> Option<Verdict> {
+    match phase {
+        "Succeeded" => Some(Verdict::fails("PodCompleted", None)),
+        "Failed" => Some(Verdict::fails("PodFailed", None)),
+        _ => None,
+    }
+}
+
+fn containers_ready(pod: &Pod, phase: &str, init: &[ContainerStatus], regular: &[ContainerStatus]) -> Verdict {
+    if let Some(verdict) = terminal(phase) {
+        return verdict;
+    }
+    let sidecars = spec::init_containers(pod).iter().filter(|c| spec::is_sidecar(c)).map(|c| (c, init));
+    let all = sidecars.chain(spec::containers(pod).iter().map(|c| (c, regular)));
+    let (unready, unknown) = sort_out(all.map(|(c, list)| (&*c.name, list.iter().find(|s| s.name == c.name).map(|s| s.ready))));
+    verdict_of(&unready, &unknown, "unready", "ContainersNotReady")
+}
+
+fn initialized(pod: &Pod, phase: &str, init: &[ContainerStatus], regular: &[ContainerStatus]) -> Verdict {
+    if phase == "Succeeded" {
+        return Verdict { holds: true, reason: Some("PodCompleted"), message: None };
+    }
+    let began = |s: &ContainerStatus| {
+        let ran = |state: &k8s_openapi::api::core::v1::ContainerState| state.running.is_some() || state.terminated.is_some();
+        s.state.as_ref().is_some_and(ran) || s.last_state.as_ref().is_some_and(ran)
+    };
+    if regular.iter().any(began) {
+        return Verdict::holds();
+    }
+    let done = spec::init_containers(pod).iter().map(|c| {
+        let status = init.iter().find(|s| s.name == c.name);
+        (&*c.name, status.map(|s| if spec::is_sidecar(c) { s.started.unwrap_or(false) } else { s.ready }))
+    });
+    let (incomplete, unknown) = sort_out(done);
+    verdict_of(&incomplete, &unknown, "incomplete", "ContainersNotInitialized")
+}
+
+/// Names whose answer is no, and names without an answer.
+fn sort_out<'a>(answers: impl Iterator<Item = (&'a str, Option<bool>)>) -> (Vec<&'a str>, Vec<&'a str>) {
+    let (mut no, mut unknown) = (vec![], vec![]);
+    for (name, answer) in answers {
+        match answer {
+            Some(true) => {}
+            Some(false) => no.push(name),
+            None => unknown.push(name),
+        }
+    }
+    (no, unknown)
+}
+
+fn verdict_of(bad: &[&str], unknown: &[&str], word: &str, reason: &'static str) -> Verdict {
+    let mut message = String::new();
+    if !unknown.is_empty() {
+        let _ = write!(message, "containers with unknown status: [{}]", unknown.join(" "));
+    }
+    if !bad.is_empty() {
+        let comma = if message.is_empty() { "" } else { ", " };
+        let _ = write!(message, "{comma}containers with {word} status: [{}]", bad.join(" "));
+    }
+    if message.is_empty() { Verdict::holds() } else { Verdict::fails(reason, message) }
+}
+
+/// Conditions that others must set before the pod counts as ready (KEP-580).
+fn readiness_gates(pod: &Pod, previous: &PodStatus) -> Verdict {
+    let gates = pod.spec.iter().flat_map(|s| s.readiness_gates.iter().flatten());
+    let problems: Vec<String> = gates
+        .filter_map(|gate| {
+            let kind = &gate.condition_type;
+            match previous.conditions.iter().flatten().find(|c| c.type_ == *kind) {
+                None => Some(format!("corresponding condition of pod readiness gate {kind:?} does not exist.")),
+                Some(c) if c.status != "True" => {
+                    Some(format!("the status of pod readiness gate {kind:?} is not \"True\", but {}", c.status))
+                }
+                Some(_) => None,
+            }
+        })
+        .collect();
+    if problems.is_empty() { Verdict::holds() } else { Verdict::fails("ReadinessGatesNotReady", problems.join(", ")) }
+}

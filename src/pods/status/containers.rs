@@ -1,0 +1,194 @@
+//! Container statuses (upstream: `kubelet_pods.go`, `convertToAPIContainerStatuses`).
+
+use k8s_openapi::api::core::v1::{
+    Container as Spec, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    VolumeMountStatus,
+};
+
+use super::compute::Inputs;
+use crate::model::clock::api_time;
+use crate::pods::memory::Subject;
+use crate::pods::plan::{View, will_restart};
+use crate::pods::spec;
+use crate::runtime::{Container, ContainerPhase};
+
+/// Exit code for a container that ended unseen.
+const EXIT_UNKNOWN: i32 = 137;
+
+/// Statuses of the given containers. `previous` are the last known ones of the same kind.
+pub fn statuses(inputs: &Inputs, specs: &[Spec], previous: &[ContainerStatus], init: bool) -> Vec<ContainerStatus> {
+    let mut list: Vec<_> =
+        specs.iter().map(|c| status(inputs, c, previous.iter().find(|p| p.name == c.name), init)).collect();
+    if !init {
+        // Init containers keep the order of the spec; the others are sorted, so that a status never changes for its order alone.
+        list.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    list
+}
+
+fn status(inputs: &Inputs, spec: &Spec, previous: Option<&ContainerStatus>, init: bool) -> ContainerStatus {
+    let mut records = inputs.view.observed.containers.iter().filter(|c| *c.name == *spec.name);
+    let newest = records.next();
+    let before = records.find(|c| c.phase == ContainerPhase::Exited);
+    let mut status = ContainerStatus {
+        name: spec.name.clone(),
+        image: spec.image.clone().unwrap_or_default(),
+        volume_mounts: volume_mounts(spec),
+        resources: spec.resources.clone(),
+        allocated_resources: spec.resources.as_ref().and_then(|r| r.requests.clone()),
+        started: Some(false),
+        ..Default::default()
+    };
+    match newest {
+        Some(record) => {
+            from_record(inputs, &mut status, record);
+            status.last_state = before.map(|c| terminated(inputs, c)).or_else(|| older_end(inputs, previous, record));
+            if let ContainerPhase::Running = record.phase {
+                status.started = Some(true);
+                status.ready = true;
+            }
+        }
+        None => lost(inputs, &mut status, previous),
+    }
+    let ended = newest.filter(|c| c.phase == ContainerPhase::Exited);
+    keep_known_ends(&mut status, previous);
+    if let Some(waiting) = waiting(inputs, spec, newest) {
+        if let Some(record) = ended {
+            status.last_state = Some(terminated(inputs, record));
+        }
+        status.state = Some(ContainerState { waiting: Some(waiting), ..Default::default() });
+    }
+    if init && !spec::is_sidecar(spec) {
+        // A regular init container is "ready" when it has done its work.
+        let end = status.state.as_ref().and_then(|s| s.terminated.as_ref());
+        status.ready = end.is_some_and(|t| t.exit_code == 0);
+    }
+    status
+}
+
+fn from_record(inputs: &Inputs, status: &mut ContainerStatus, record: &Container) {
+    status.image = if record.image.is_empty() { status.image.clone() } else { record.image.clone() };
+    status.image_id = record.image_id.clone();
+    status.container_id = Some(api_id(inputs, record));
+    status.restart_count = i32::try_from(record.restart_count).unwrap_or(i32::MAX);
+    status.state = Some(match record.phase {
+        ContainerPhase::Running => ContainerState {
+            running: Some(ContainerStateRunning { started_at: Some(api_time(record.started_at)) }),
+            ..Default::default()
+        },
+        ContainerPhase::Exited => terminated(inputs, record),
+        ContainerPhase::Created | ContainerPhase::Unknown => {
+            ContainerState { waiting: Some(ContainerStateWaiting::default()), ..Default::default() }
+        }
+    });
+}
+
+/// The container's id as the API writes it, with the runtime's name in front.
+fn api_id(inputs: &Inputs, record: &Container) -> String {
+    format!("{}://{}", inputs.runtime_name, record.id)
+}
+
+fn terminated(inputs: &Inputs, record: &Container) -> ContainerState {
+    let message = [&record.message, &record.termination_message].into_iter().find(|m| !m.is_empty());
+    ContainerState {
+        terminated: Some(ContainerStateTerminated {
+            container_id: Some(api_id(inputs, record)),
+            exit_code: record.exit_code,
+            reason: Some(record.reason.clone()).filter(|r| !r.is_empty()),
+            message: message.cloned(),
+            started_at: (record.started_at > 0).then(|| api_time(record.started_at)),
+            finished_at: (record.finished_at > 0).then(|| api_time(record.finished_at)),
+            signal: None,
+        }),
+        ..Default::default()
+    }
+}
+
+/// The end of the instance before, as the API server remembers it when the runtime does not any more.
+fn older_end(inputs: &Inputs, previous: Option<&ContainerStatus>, record: &Container) -> Option<ContainerState> {
+    let previous = previous?;
+    let is_this = previous.container_id.as_deref() == Some(&*api_id(inputs, record));
+    let state = if is_this { previous.last_state.as_ref() } else { previous.state.as_ref().filter(|s| s.terminated.is_some()) };
+    state.filter(|s| s.terminated.is_some()).cloned()
+}
+
+/// A container that the runtime knows nothing of: not made yet, or gone unseen.
+fn lost(inputs: &Inputs, status: &mut ContainerStatus, previous: Option<&ContainerStatus>) {
+    let initializing = inputs.view.pod.is_some_and(|p| !spec::init_containers(p).is_empty());
+    let reason = if initializing { "PodInitializing" } else { "ContainerCreating" };
+    let waiting = ContainerStateWaiting { reason: Some(reason.to_owned()), message: None };
+    status.state = Some(ContainerState { waiting: Some(waiting), ..Default::default() });
+    let Some(previous) = previous else { return };
+    status.restart_count = previous.restart_count;
+    status.last_state = previous.last_state.clone().filter(|s| s.terminated.is_some());
+    let state = previous.state.as_ref();
+    if state.is_some_and(|s| s.terminated.is_some()) {
+        let resources = (status.resources.take(), status.allocated_resources.take());
+        *status = previous.clone();
+        (status.resources, status.allocated_resources) = resources;
+    } else if state.is_some_and(|s| s.running.is_some()) {
+        status.last_state = Some(ContainerState {
+            terminated: Some(ContainerStateTerminated {
+                reason: Some("ContainerStatusUnknown".to_owned()),
+                message: Some("The container could not be located when the pod was deleted.  The container used to be Running".to_owned()),
+                exit_code: EXIT_UNKNOWN,
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+        if !inputs.deleting {
+            status.restart_count = status.restart_count.saturating_add(1);
+        }
+    }
+}
+
+/// Why a container waits, if it does: for its first start, or after an end that its policy doesn't leave at that.
+fn waiting(inputs: &Inputs, spec: &Spec, newest: Option<&Container>) -> Option<ContainerStateWaiting> {
+    let View { pod: Some(pod), memory, now, .. } = inputs.view else { return None };
+    if inputs.view.stage.cause().is_some() || newest.is_some_and(|c| c.phase == ContainerPhase::Running) {
+        return None;
+    }
+    if let Some(record) = newest.filter(|c| c.phase == ContainerPhase::Exited) {
+        if !will_restart(pod, record) {
+            return None;
+        }
+        if memory.crash_loop_until(&spec.name, record.finished_at, now).is_some() {
+            let delay = memory.crash_loop_delay(&spec.name).unwrap_or_default();
+            let message = format!(
+                "back-off {} restarting failed container={} pod={}_{}({})",
+                crate::config::duration::format(delay),
+                spec.name,
+                pod.metadata.name.as_deref().unwrap_or_default(),
+                pod.metadata.namespace.as_deref().unwrap_or_default(),
+                pod.metadata.uid.as_deref().unwrap_or_default()
+            );
+            return Some(ContainerStateWaiting { reason: Some("CrashLoopBackOff".to_owned()), message: Some(message) });
+        }
+    }
+    let problem = memory.problems.get(&Subject::Container(spec.name.clone()))?;
+    Some(ContainerStateWaiting { reason: Some(problem.reason.clone()), message: Some(problem.message.clone()) })
+}
+
+/// The end of an instance is told once; a later look may know less of it, as its termination message goes with the pod's directory.
+fn keep_known_ends(status: &mut ContainerStatus, previous: Option<&ContainerStatus>) {
+    let Some(previous) = previous else { return };
+    let ends = [previous.state.as_ref(), previous.last_state.as_ref()];
+    for state in [status.state.as_mut(), status.last_state.as_mut()].into_iter().flatten() {
+        let Some(end) = state.terminated.as_mut().filter(|t| t.message.is_none()) else { continue };
+        let known = ends.iter().flatten().filter_map(|s| s.terminated.as_ref()).find(|t| t.container_id == end.container_id);
+        if let Some(known) = known {
+            end.message.clone_from(&known.message);
+        }
+    }
+}
+
+fn volume_mounts(spec: &Spec) -> Option<Vec<VolumeMountStatus>> {
+    let mounts = spec.volume_mounts.as_ref()?.iter().map(|m| VolumeMountStatus {
+        name: m.name.clone(),
+        mount_path: m.mount_path.clone(),
+        read_only: m.read_only,
+        recursive_read_only: m.read_only.filter(|r| *r).map(|_| "Disabled".to_owned()),
+        ..Default::default()
+    });
+    Some(mounts.collect())
+}

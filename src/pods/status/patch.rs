@@ -1,0 +1,37 @@
+//! The patch that turns the API server's status into ours.
+
+use k8s_openapi::api::core::v1::PodStatus;
+use serde_json::{Map, Value, json};
+
+use super::conditions::OWNED;
+use crate::model::PodRef;
+
+/// Fields that a status may lose again; an absent one must be named as null, or the old value stays.
+const CLEARABLE: [&str; 6] = ["reason", "message", "podIP", "podIPs", "containerStatuses", "initContainerStatuses"];
+
+/// A strategic merge patch of `pods/status`. Conditions merge by type, so only the owned ones are named and those of others stay;
+/// `podIPs` merge by address, so they are replaced as a whole. The UID makes it fail for a namesake.
+pub fn patch(pod: &PodRef, status: &PodStatus) -> Value {
+    let mut fields = match serde_json::to_value(status) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    };
+    for name in CLEARABLE {
+        fields.entry(name).or_insert(Value::Null);
+    }
+    // Written by others; naming them could only undo their work.
+    for name in ["resourceClaimStatuses", "ephemeralContainerStatuses", "nominatedNodeName"] {
+        fields.remove(name);
+    }
+    if let Some(Value::Array(conditions)) = fields.get_mut("conditions") {
+        conditions.retain(|c| c.get("type").and_then(Value::as_str).is_some_and(|t| OWNED.contains(&t)));
+        for condition in conditions.iter_mut().filter_map(Value::as_object_mut) {
+            condition.entry("reason").or_insert(Value::Null);
+            condition.entry("message").or_insert(Value::Null);
+        }
+    }
+    if let Some(Value::Array(ips)) = fields.get_mut("podIPs") {
+        ips.push(json!({"$patch": "replace"}));
+    }
+    json!({"metadata": {"uid": pod.uid.as_str()}, "status": fields})
+}

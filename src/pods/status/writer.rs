@@ -1,0 +1,220 @@
+//! The one task that writes pod statuses: it coalesces, patches several pods at once with a bound, retries, and makes the final
+//! delete of a pod once its last status is written.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::PodStatus;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::patch::patch;
+use crate::api::{self, Api};
+use crate::model::{PodRef, PodUid};
+
+/// Patches on their way at the same time.
+const IN_FLIGHT: usize = 8;
+/// First and longest wait after a failed patch.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// How soon a status is worth a call of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// Somebody waits for it: ready, ended, failed.
+    Now,
+    /// A stage on the way that is often over before anybody could see it.
+    Soon,
+}
+
+/// How long a [`Urgency::Soon`] status waits for a better one.
+const SOON: Duration = Duration::from_millis(400);
+
+enum Message {
+    /// What the API server had when the worker began.
+    Base(PodRef, Arc<PodStatus>),
+    Set(PodRef, Arc<PodStatus>, Urgency),
+    /// Write what is set, then delete the object.
+    Finish(PodUid),
+    Forget(PodUid),
+}
+
+/// Handle to the task. Cheap to clone.
+#[derive(Clone)]
+pub struct Writer {
+    sender: mpsc::UnboundedSender<Message>,
+}
+
+impl Writer {
+    /// A handle, and the task's future: it ends when all handles are dropped.
+    pub fn new(api: Arc<dyn Api>) -> (Self, impl Future<Output = ()> + Send) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self { sender }, run(api, receiver))
+    }
+
+    /// Tells what the API server has, so that an equal status is not written again.
+    pub fn base(&self, pod: &PodRef, status: Arc<PodStatus>) {
+        self.send(Message::Base(pod.clone(), status));
+    }
+
+    /// Sets the status of a pod; it is written soon.
+    pub fn set(&self, pod: &PodRef, status: Arc<PodStatus>, urgency: Urgency) {
+        self.send(Message::Set(pod.clone(), status, urgency));
+    }
+
+    /// Deletes the pod's object for good, after its last status.
+    pub fn finish(&self, pod: &PodUid) {
+        self.send(Message::Finish(pod.clone()));
+    }
+
+    /// Drops what is known of a pod whose object is gone.
+    pub fn forget(&self, pod: &PodUid) {
+        self.send(Message::Forget(pod.clone()));
+    }
+
+    fn send(&self, message: Message) {
+        // The task ends only with the process.
+        let _ = self.sender.send(message);
+    }
+}
+
+/// What is known of one pod.
+struct Entry {
+    pod: PodRef,
+    wanted: Option<Arc<PodStatus>>,
+    sent: Option<Arc<PodStatus>>,
+    finish: bool,
+    busy: bool,
+    due: Option<Instant>,
+    failures: u32,
+}
+
+/// The outcome of a call.
+enum Done {
+    Patched(Arc<PodStatus>),
+    Deleted,
+    /// The object is gone, or another pod has its name.
+    Vanished,
+    Failed(api::Error),
+}
+
+async fn run(api: Arc<dyn Api>, mut inbox: mpsc::UnboundedReceiver<Message>) {
+    let mut entries: HashMap<PodUid, Entry> = HashMap::new();
+    let mut calls: JoinSet<(PodUid, Done)> = JoinSet::new();
+    loop {
+        let next = start_due(&api, &mut entries, &mut calls);
+        tokio::select! {
+            message = inbox.recv() => match message {
+                Some(message) => receive(&mut entries, message),
+                None => return,
+            },
+            Some(Ok((uid, done))) = calls.join_next(), if !calls.is_empty() => settle(&mut entries, &uid, done),
+            () = async { sleep_until(next.unwrap_or_else(Instant::now)).await }, if next.is_some() => {}
+        }
+    }
+}
+
+fn receive(entries: &mut HashMap<PodUid, Entry>, message: Message) {
+    let now = Instant::now();
+    match message {
+        Message::Base(pod, status) => entry_of(entries, pod).sent = Some(status),
+        Message::Set(pod, status, urgency) => {
+            let entry = entry_of(entries, pod);
+            let due = match urgency {
+                Urgency::Now => now,
+                Urgency::Soon => now + SOON,
+            };
+            entry.due = Some(entry.due.map_or(due, |old| old.min(due)));
+            entry.wanted = Some(status);
+        }
+        Message::Finish(uid) => {
+            if let Some(entry) = entries.get_mut(&uid) {
+                entry.finish = true;
+                entry.due = Some(now);
+            }
+        }
+        Message::Forget(uid) => {
+            entries.remove(&uid);
+        }
+    }
+}
+
+fn entry_of(entries: &mut HashMap<PodUid, Entry>, pod: PodRef) -> &mut Entry {
+    entries.entry(pod.uid.clone()).or_insert_with(|| Entry {
+        pod,
+        wanted: None,
+        sent: None,
+        finish: false,
+        busy: false,
+        due: None,
+        failures: 0,
+    })
+}
+
+/// Starts the calls that are due, as far as the bound allows. Returns when the next one is.
+fn start_due(api: &Arc<dyn Api>, entries: &mut HashMap<PodUid, Entry>, calls: &mut JoinSet<(PodUid, Done)>) -> Option<Instant> {
+    let now = Instant::now();
+    let mut next: Option<Instant> = None;
+    for (uid, entry) in entries.iter_mut() {
+        let Some(due) = entry.due.filter(|_| !entry.busy) else { continue };
+        if due > now {
+            next = Some(next.map_or(due, |n| n.min(due)));
+            continue;
+        }
+        if calls.len() >= IN_FLIGHT {
+            // The end of any call leads back here.
+            break;
+        }
+        entry.due = None;
+        let body = entry.wanted.clone().filter(|w| !same(&entry.pod, entry.sent.as_deref(), w));
+        let (api, pod, uid) = (Arc::clone(api), entry.pod.clone(), uid.clone());
+        match body {
+            Some(status) => {
+                calls.spawn(async move { (uid, outcome(api.patch_pod_status(&pod, patch(&pod, &status)).await.map(|_| Done::Patched(status)))) });
+            }
+            None if entry.finish => {
+                calls.spawn(async move { (uid, outcome(api.delete_pod(&pod, 0).await.map(|()| Done::Deleted))) });
+            }
+            None => continue,
+        }
+        entry.busy = true;
+    }
+    next
+}
+
+fn outcome(result: api::Result<Done>) -> Done {
+    result.unwrap_or_else(|e| if e.is_not_found() || matches!(e.kind, api::ErrorKind::Conflict(_)) { Done::Vanished } else { Done::Failed(e) })
+}
+
+fn settle(entries: &mut HashMap<PodUid, Entry>, uid: &PodUid, done: Done) {
+    let Some(entry) = entries.get_mut(uid) else { return };
+    entry.busy = false;
+    let now = Instant::now();
+    match done {
+        Done::Patched(status) => {
+            entry.failures = 0;
+            entry.sent = Some(status);
+            if entry.finish {
+                entry.due = Some(now);
+            }
+        }
+        // The watch tells the worker; until then there is nothing to write.
+        Done::Deleted | Done::Vanished => {
+            entry.due = None;
+            entry.finish = false;
+        }
+        Done::Failed(error) => {
+            if entry.failures == 0 {
+                tracing::warn!(pod = %entry.pod, %error, "Failed to write the pod's status, will try again");
+            }
+            entry.failures = entry.failures.saturating_add(1);
+            entry.due = Some(now + RETRY.0.saturating_mul(1 << entry.failures.min(8)).min(RETRY.1));
+        }
+    }
+}
+
+/// Whether two statuses lead to the same patch: fields of others don't count.
+fn same(pod: &PodRef, old: Option<&PodStatus>, new: &PodStatus) -> bool {
+    old.is_some_and(|old| old == new || patch(pod, old) == patch(pod, new))
+}

@@ -1,0 +1,318 @@
+//! What a worker knows, and how it takes letters and reports.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use tokio::time::Instant;
+
+use crate::api::events::EventType;
+use crate::model::PodRef;
+use crate::pods::act::Job;
+use crate::pods::context::Context;
+use crate::pods::mailbox::Letters;
+use crate::pods::plan::{View, finished};
+use crate::pods::progress::Progress;
+use crate::pods::spec;
+use crate::pods::stage::{Cause, Event, Stage};
+use crate::pods::status::{self, Inputs};
+use crate::runtime::{Container, ContainerPhase, Image, ObservedPod};
+use crate::volumes::PodVolumes;
+
+/// Grace for a pod that nobody knows (`kubelet_pods.go`: unknown runtime pods are killed with a second).
+const ORPHAN_GRACE: Duration = Duration::from_secs(1);
+/// Wait between tries to look at the runtime.
+const LOOK_RETRY: Duration = Duration::from_secs(1);
+
+/// One pod's worker.
+pub struct Worker {
+    pub(super) ctx: Arc<Context>,
+    pub(super) name: PodRef,
+    /// The object, without its status.
+    pub(super) pod: Option<Arc<Pod>>,
+    pub(super) gone: bool,
+    pub(super) stage: Stage,
+    pub(super) observed: ObservedPod,
+    pub(super) look: bool,
+    blind_until: Option<Instant>,
+    volumes: Option<Arc<PodVolumes>>,
+    refresh_at: Option<Instant>,
+    images: HashMap<String, Image>,
+    memory: crate::pods::memory::Memory,
+    status: Arc<PodStatus>,
+    published: bool,
+    finish_asked: bool,
+}
+
+impl Worker {
+    pub(super) fn new(ctx: Arc<Context>, name: PodRef, observed: ObservedPod) -> Self {
+        Self {
+            ctx,
+            name,
+            pod: None,
+            gone: false,
+            stage: Stage::Syncing,
+            observed,
+            look: false,
+            blind_until: None,
+            volumes: None,
+            refresh_at: None,
+            images: HashMap::new(),
+            memory: Default::default(),
+            status: Arc::default(),
+            published: false,
+            finish_asked: false,
+        }
+    }
+
+    /// Takes letters in.
+    pub(super) fn receive(&mut self, letters: Letters) {
+        if let Some(pod) = letters.desired {
+            self.take_object(*pod);
+        }
+        self.gone |= letters.gone;
+        self.look |= letters.look;
+    }
+
+    fn take_object(&mut self, mut pod: Pod) {
+        let theirs = pod.status.take().unwrap_or_default();
+        if self.pod.is_none() {
+            // The first sight of the object: its status is where ours goes on from.
+            self.status = Arc::new(theirs);
+            self.ctx.writer.base(&self.name, Arc::clone(&self.status));
+        } else {
+            let foreign = status::foreign_conditions(&theirs);
+            if foreign != status::foreign_conditions(&self.status) {
+                let mut mine = PodStatus::clone(&self.status);
+                status::replace_foreign_conditions(&mut mine, foreign);
+                self.status = Arc::new(mine);
+            }
+        }
+        let metadata_changed = self.pod.as_ref().is_some_and(|old| {
+            old.metadata.labels != pod.metadata.labels || old.metadata.annotations != pod.metadata.annotations
+        });
+        if metadata_changed && self.volumes.is_some() {
+            // Labels and annotations may be files in a volume.
+            self.refresh_at = Some(Instant::now());
+        }
+        self.pod = Some(Arc::new(pod));
+        self.published = false;
+    }
+
+    /// What a plan may see. `None` while the runtime's state is not known, and before the object is.
+    pub(super) fn view(&self) -> Option<View<'_>> {
+        (self.sees() && (self.pod.is_some() || self.stage != Stage::Syncing)).then(|| self.any_view())
+    }
+
+    fn any_view(&self) -> View<'_> {
+        View {
+            pod: self.pod.as_deref(),
+            status: &self.status,
+            stage: self.stage,
+            observed: &self.observed,
+            volumes_ready: self.volumes.is_some() && self.refresh_at.is_none_or(|at| at > Instant::now()),
+            memory: &self.memory,
+            now: self.ctx.clock.now(),
+        }
+    }
+
+    /// Whether what is known of the runtime may be relied on.
+    pub(super) fn sees(&self) -> bool {
+        !self.look
+    }
+
+    /// When the worker must wake by itself.
+    pub(super) fn wakes_at(&self) -> Option<Instant> {
+        let refresh = self.refresh_at.filter(|_| self.stage == Stage::Syncing && self.volumes.is_some());
+        let refresh = refresh.filter(|at| *at > Instant::now());
+        [refresh, self.blind_until].into_iter().flatten().min()
+    }
+
+    /// Asks the runtime, when something may have changed.
+    pub(super) async fn look_if_needed(&mut self) {
+        if !self.look || self.blind_until.is_some_and(|at| at > Instant::now()) {
+            return;
+        }
+        match self.ctx.runtime.observe_pod(&self.name.uid).await {
+            Ok(found) => {
+                let mut found = found.unwrap_or_else(|| ObservedPod {
+                    pod: self.name.clone(),
+                    sandboxes: vec![],
+                    containers: vec![],
+                    grace_period: self.observed.grace_period,
+                });
+                keep_final_records(&self.observed, &mut found);
+                self.observed = found;
+                self.look = false;
+                self.blind_until = None;
+                self.published = false;
+            }
+            Err(error) => {
+                if self.blind_until.is_none() {
+                    tracing::warn!(pod = %self.name, %error, "Can't look at the pod, will try again");
+                }
+                self.blind_until = Some(Instant::now() + LOOK_RETRY);
+            }
+        }
+    }
+
+    /// Starts the way down when somebody or something asks for it.
+    pub(super) fn decide_to_terminate(&mut self) {
+        let grace = |pod: &Pod| Duration::from_secs(spec::grace_period(pod));
+        let event = match &self.pod {
+            _ if self.stage == Stage::Finished => None,
+            None => self.gone.then_some(Event::Terminate { cause: Cause::Gone, grace: ORPHAN_GRACE }),
+            Some(pod) if self.gone => Some(Event::Terminate { cause: Cause::Gone, grace: grace(pod) }),
+            Some(pod) if pod.metadata.deletion_timestamp.is_some() => {
+                Some(Event::Terminate { cause: Cause::Deleted, grace: grace(pod) })
+            }
+            Some(pod) if self.stage == Stage::Syncing => {
+                let terminal = self.status.phase.as_deref().is_some_and(spec::is_terminal);
+                let done = terminal || (self.sees() && finished(&self.any_view(), pod));
+                done.then(|| Event::Terminate { cause: Cause::Completed, grace: grace(pod) })
+            }
+            Some(_) => None,
+        };
+        if let Some(event) = event {
+            let before = self.stage;
+            self.stage = self.stage.step(event);
+            self.published &= before == self.stage;
+        }
+    }
+
+    /// Asks for the final delete once nothing of the pod is left that its object stands for.
+    pub(super) fn finish_object(&mut self) {
+        if self.stage == (Stage::Terminated { cause: Cause::Deleted, released: true }) && !self.finish_asked {
+            self.publish();
+            self.ctx.writer.finish(&self.name.uid);
+            self.finish_asked = true;
+        }
+    }
+
+    /// Everything that acts need, by value: they run beside the worker, not inside it.
+    pub(super) fn job(&self) -> Job {
+        Job {
+            ctx: Arc::clone(&self.ctx),
+            name: self.name.clone(),
+            pod: self.pod.clone(),
+            sandbox: self.observed.sandboxes.first().cloned(),
+            volumes: self.volumes.clone(),
+            images: self.images.clone(),
+            records: self.observed.containers.iter().map(|c| (c.id.clone(), c.clone())).collect(),
+        }
+    }
+
+    /// Takes an act's report in.
+    pub(super) fn apply(&mut self, report: Progress) {
+        use crate::pods::memory::Subject;
+        self.published = false;
+        let now = self.ctx.clock.now();
+        match report {
+            Progress::Volumes(volumes) => {
+                self.refresh_at = self.ctx.volumes.next_refresh(&self.name.uid);
+                self.volumes = Some(Arc::new(volumes));
+                self.memory.succeeded(&Subject::Volumes);
+            }
+            Progress::Sandbox(sandbox) => {
+                self.memory.succeeded(&Subject::Sandbox);
+                self.observed.sandboxes.retain(|s| s.id != sandbox.id);
+                self.observed.sandboxes.insert(0, sandbox);
+            }
+            Progress::SandboxStopped(id) => {
+                for s in self.observed.sandboxes.iter_mut().filter(|s| s.id == id) {
+                    s.ready = false;
+                }
+            }
+            Progress::SandboxRemoved(id) => {
+                self.observed.sandboxes.retain(|s| s.id != id);
+                self.observed.containers.retain(|c| c.sandbox != id);
+            }
+            Progress::Image(name, image) => {
+                self.images.insert(name, image);
+            }
+            Progress::Started(start, record) => {
+                self.images.remove(&start.name);
+                self.memory.succeeded(&Subject::Container(start.name.clone()));
+                if let Some(exit) = start.previous_exit {
+                    self.memory.restarted(&start.name, exit, now, self.ctx.settings.crash_loop_max);
+                }
+                self.put(record, true);
+            }
+            Progress::Stopped(record) => self.put(record, false),
+            Progress::ContainerRemoved(id) => self.observed.containers.retain(|c| c.id != id),
+            Progress::Released => {
+                self.volumes = None;
+                self.stage = self.stage.step(Event::Released);
+            }
+            Progress::Failed { subject, reason, message, retry } => {
+                if let Subject::Container(name) = &subject {
+                    self.images.remove(name);
+                }
+                self.memory.failed(subject, &reason, message, now, retry.0, retry.1);
+            }
+            Progress::Succeeded(subject) => self.memory.succeeded(&subject),
+            Progress::Uncertain => self.look = true,
+        }
+    }
+
+    fn put(&mut self, record: Container, new: bool) {
+        let list = &mut self.observed.containers;
+        match list.iter_mut().find(|c| c.id == record.id) {
+            Some(old) => *old = record,
+            None if new => list.insert(0, record),
+            None => {}
+        }
+    }
+
+    /// Computes the status and hands it on, when anything changed.
+    pub(super) fn publish(&mut self) {
+        if self.published {
+            return;
+        }
+        self.published = true;
+        let inputs = Inputs {
+            view: self.any_view(),
+            previous: &self.status,
+            node_ips: &self.ctx.settings.node_ips,
+            runtime_name: &self.ctx.settings.runtime_name,
+            deleting: self.stage != Stage::Syncing,
+        };
+        let new = status::compute(&inputs).filter(|_| !self.gone);
+        if let Some(new) = new.filter(|new| *new != *self.status) {
+            let urgency = status::urgency(&self.status, &new);
+            self.tell_back_offs(&new);
+            self.status = Arc::new(new);
+            self.ctx.writer.set(&self.name, Arc::clone(&self.status), urgency);
+        }
+        let status = self.pod.as_ref().map(|_| &self.status);
+        self.ctx.directory.write(&self.name.uid, self.pod.as_ref(), status, &self.observed);
+    }
+
+    /// An event for each container that has begun to wait in a crash loop.
+    fn tell_back_offs(&self, new: &PodStatus) {
+        let Some(pod) = &self.pod else { return };
+        for container in status::new_crash_loops(&self.status, new) {
+            let name = &self.name;
+            let message = format!("Back-off restarting failed container {container} in pod {}_{}({})", name.name, name.namespace, name.uid);
+            let path = spec::field_path(pod, container);
+            self.ctx.recorder.pod_event(name, Some(&path), EventType::Warning, "BackOff", message);
+        }
+    }
+
+    /// The last thing that a worker does.
+    pub(super) fn farewell(&mut self) {
+        self.ctx.writer.forget(&self.name.uid);
+        self.ctx.images.forget(&self.name.uid);
+        tracing::info!(pod = %self.name, uid = %self.name.uid, "Nothing is left of the pod");
+    }
+}
+
+/// An ended container's record never changes, but its termination message is lost with the pod's directory.
+fn keep_final_records(old: &ObservedPod, new: &mut ObservedPod) {
+    for record in new.containers.iter_mut().filter(|c| c.phase == ContainerPhase::Exited) {
+        if let Some(known) = old.containers.iter().find(|c| c.id == record.id && c.phase == ContainerPhase::Exited) {
+            *record = known.clone();
+        }
+    }
+}

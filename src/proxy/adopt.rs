@@ -1,0 +1,112 @@
+//! Taking over tables that stand: after a restart, and after anything went wrong. Pure.
+//!
+//! What the kernel holds is compared with what must be there, element by element: what is right stays untouched, so that no connection
+//! notices. Fixed rules are written anew in the same transaction, whatever somebody made of them. Only a table whose chains or sets are
+//! of another shape (another version's) is replaced as a whole, and that too at once.
+
+use std::collections::HashMap;
+
+use crate::nft::{Concat, Data, Element, Family, Name, SetState, TableState, Transaction};
+
+use super::frontend::Backend;
+use super::piece::{Balancer, Piece, SetId};
+use super::plan::{Plan, Programmed, Standing};
+use super::ruleset;
+
+/// The elements of a family's table, by set; empty if there is no table to keep.
+#[derive(Debug)]
+pub struct Observed {
+    /// The table's family.
+    pub family: Family,
+    /// How the table must be brought up.
+    pub table: Table,
+    /// The elements of sets that exist.
+    pub elements: HashMap<SetId, Vec<Element>>,
+}
+
+/// What is known about a table before it is programmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// There is none, or one with chains and sets as they must be: adding what is missing is enough.
+    Fits,
+    /// It can't be kept.
+    Replace,
+}
+
+impl Table {
+    /// Judges what stands.
+    pub fn judge(family: Family, state: &TableState) -> Self {
+        let fixed = ruleset::chains();
+        let chain_fits =
+            |chain: &crate::nft::Chain| fixed.contains(chain) || (chain.hook.is_none() && Balancer::parse(&chain.name).is_some());
+        let set_fits = |set: &SetState| match set {
+            SetState::Known(set) => {
+                SetId::ALL.iter().map(|id| id.set(family)).any(|s| (&s.name, &s.key, &s.kind) == (&set.name, &set.key, &set.kind))
+            }
+            SetState::Foreign(_) => false,
+        };
+        let fits = state.chains.iter().all(|c| chain_fits(&c.chain)) && state.sets.iter().all(set_fits);
+        if fits { Self::Fits } else { Self::Replace }
+    }
+}
+
+/// The places of endpoints as they stand.
+pub fn standing(tables: &[Observed]) -> Standing {
+    let mut places: HashMap<_, Vec<(u32, Backend)>> = HashMap::new();
+    for table in tables {
+        for set in [SetId::Endpoints, SetId::NodePortEndpoints] {
+            for element in table.elements.get(&set).into_iter().flatten() {
+                if let Some(Piece::Place(frontend, place, ip, port)) = Piece::read(set, table.family, element) {
+                    places.entry(frontend).or_default().push((place, Backend { ip, port, local: false }));
+                }
+            }
+        }
+    }
+    let dense = |mut list: Vec<(u32, Backend)>| {
+        list.sort_unstable();
+        // Places come without gaps. Should one be missing, those behind it just move up, and the comparison puts that right.
+        list.into_iter().map(|(_, backend)| backend).collect()
+    };
+    places.into_iter().map(|(frontend, list)| (frontend, dense(list))).collect()
+}
+
+/// The transaction that makes a table what it must be. `wanted` comes from [`Programmed::build`]; elements of places that no verdict will
+/// lead to any more are left to `programmed`, which removes them with the next plan.
+pub fn transaction(observed: Observed, wanted: &Plan, programmed: &mut Programmed) -> Transaction {
+    let Observed { family, table, mut elements } = observed;
+    let mut tx = Transaction::new(ruleset::table(family));
+    if table == Table::Replace {
+        tx.add_table();
+        tx.delete_table();
+        elements.clear();
+    }
+    ruleset::add_skeleton(&mut tx);
+    wanted.balancers.iter().filter(|(f, _)| *f == family).for_each(|(_, b)| ruleset::add_balancer(&mut tx, *b));
+    for set in SetId::ALL {
+        let mut standing: HashMap<Concat, Data> =
+            elements.remove(&set).into_iter().flatten().map(|element| (element.key, element.data)).collect();
+        let (mut deletes, mut adds) = (Vec::new(), Vec::new());
+        for piece in wanted.adds.iter().filter(|p| p.family() == family && p.set() == set) {
+            let element = piece.element();
+            match standing.remove(&element.key) {
+                Some(data) if data == element.data => {}
+                Some(_) => {
+                    deletes.push(Element::key(element.key.clone()));
+                    adds.push(element);
+                }
+                None => adds.push(element),
+            }
+        }
+        for (key, data) in standing {
+            let element = Element { key, data, comment: None };
+            match Piece::read(set, family, &element) {
+                Some(Piece::Place(frontend, place, ip, port)) => programmed.add_leftover(frontend, place, ip, port),
+                _ => deletes.push(Element::key(element.key)),
+            }
+        }
+        let name: Name = set.name().into();
+        deletes.into_iter().for_each(|element| tx.delete_element(&name, element));
+        adds.into_iter().for_each(|element| tx.add_element(&name, element));
+    }
+    tx
+}

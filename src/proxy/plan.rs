@@ -1,0 +1,237 @@
+//! What is programmed, and what a change of Services makes of it. Pure.
+//!
+//! [`Programmed`] is compact: of each frontend its endpoints in the order of their places, and nothing that follows from that. A plan is
+//! proportional to the change: an endpoint that takes another's place is one element less and one more in a data map. Verdict maps,
+//! whose changes make the kernel check the whole table, are touched only when the *number* of endpoints changes.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tracing::warn;
+
+use crate::model::service::{Protocol, Service, ServiceName, ServicePort};
+use crate::nft::{Family, Transaction};
+
+use super::conntrack::UdpFlows;
+use super::counts::Counts;
+use super::endpoints::{assign, select};
+use super::frontend::{Backend, Frontend};
+use super::piece::{Balancer, Piece};
+use super::ruleset;
+use super::tracker::{Changes, Tracker};
+
+/// One step from what is programmed to what is wanted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Elements to remove.
+    pub deletes: Vec<Piece>,
+    /// Elements to add, after the removals.
+    pub adds: Vec<Piece>,
+    /// Chains that elements to add lead to and that don't exist yet.
+    pub balancers: Vec<(Family, Balancer)>,
+    /// Frontends whose UDP flows must be looked at when the plan is carried out.
+    pub flows: Vec<UdpFlows>,
+}
+
+impl Plan {
+    /// The family's part as a transaction.
+    pub fn transaction(&self, family: Family) -> Transaction {
+        let mut tx = Transaction::new(ruleset::table(family));
+        self.balancers.iter().filter(|(f, _)| *f == family).for_each(|(_, b)| ruleset::add_balancer(&mut tx, *b));
+        ruleset::add_pieces(&mut tx, &self.deletes, &self.adds);
+        tx
+    }
+}
+
+/// Which endpoints stood at which places before the agent started: read back from the kernel.
+pub type Standing = HashMap<Frontend, Vec<Backend>>;
+
+/// What is programmed.
+#[derive(Debug, Default)]
+pub struct Programmed {
+    frontends: HashMap<Frontend, Entry>,
+    /// Services that want a frontend which another one has.
+    rivals: HashMap<Frontend, Vec<ServiceName>>,
+    cluster_ips: Counts<IpAddr>,
+    hairpins: Counts<(IpAddr, Protocol, u16)>,
+    balancers: HashSet<(Family, Balancer)>,
+    leftovers: HashMap<(Frontend, u32), (IpAddr, u16)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    owner: Arc<Service>,
+    /// By place. Empty: connections are refused.
+    backends: Box<[Backend]>,
+}
+
+impl Programmed {
+    /// Everything anew: what must be programmed for all Services. Endpoints keep the places where they stand.
+    /// The plan's additions are all elements there must be.
+    pub fn build(tracker: &Tracker, standing: &Standing) -> (Self, Plan) {
+        let mut programmed = Self::default();
+        let all = tracker.catalog().names().into_iter().map(|id| (id, None)).collect();
+        let plan = programmed.change(all, tracker, standing);
+        (programmed, plan)
+    }
+
+    /// The step that brings the changed Services up to date.
+    pub fn update(&mut self, changes: Changes, tracker: &Tracker) -> Plan {
+        self.change(changes, tracker, &Standing::new())
+    }
+
+    /// Whether a plan without changes would still remove something: see [`Self::add_leftover`].
+    pub fn has_leftovers(&self) -> bool {
+        !self.leftovers.is_empty()
+    }
+
+    /// Leaves the element of a place, which no verdict leads to any more, to the next plan. A packet that is on its way through the
+    /// chains meanwhile may have drawn that place: with the element gone it would find no endpoint and be refused.
+    pub fn add_leftover(&mut self, frontend: Frontend, place: u32, ip: IpAddr, port: u16) {
+        self.leftovers.insert((frontend, place), (ip, port));
+    }
+
+    fn change(&mut self, changes: Changes, tracker: &Tracker, standing: &Standing) -> Plan {
+        let mut plan = Plan::default();
+        let leftovers = std::mem::take(&mut self.leftovers);
+        plan.deletes.extend(leftovers.into_iter().map(|((frontend, place), (ip, port))| Piece::Place(frontend, place, ip, port)));
+        plan.deletes.sort_unstable();
+
+        // First what goes, then what comes: a frontend may pass from one Service to another.
+        let mut work = BTreeMap::new();
+        for (id, before) in changes {
+            let now = tracker.catalog().get(&id);
+            if let Some(before) = &before {
+                for freed in self.withdraw(before, now.as_deref(), &mut plan) {
+                    work.extend(tracker.catalog().get(&freed).map(|rival| (freed, rival)));
+                }
+            }
+            work.extend(now.map(|now| (id, now)));
+        }
+        for service in work.values() {
+            self.claim(service, tracker, standing, &mut plan);
+        }
+        self.cluster_ips.settle(&mut plan, Piece::ClusterIp);
+        self.hairpins.settle(&mut plan, |(ip, protocol, port)| Piece::Hairpin(ip, protocol, port));
+        plan
+    }
+
+    /// Takes away the frontends that a Service had and has no more. Returns the Services that waited for one of them.
+    fn withdraw(&mut self, before: &Service, now: Option<&Service>, plan: &mut Plan) -> Vec<ServiceName> {
+        let kept: HashSet<_> = now.iter().flat_map(|s| Frontend::of(s)).map(|(frontend, _)| frontend).collect();
+        let mut freed = Vec::new();
+        for (frontend, _) in Frontend::of(before) {
+            if kept.contains(&frontend) {
+                continue;
+            }
+            if self.frontends.get(&frontend).is_some_and(|entry| entry.owner.id == before.id) {
+                self.set(frontend, None, plan);
+                freed.extend(self.rivals.remove(&frontend).unwrap_or_default());
+            } else if let Some(rivals) = self.rivals.get_mut(&frontend) {
+                rivals.retain(|id| *id != before.id);
+                if rivals.is_empty() {
+                    self.rivals.remove(&frontend);
+                }
+            }
+        }
+        freed
+    }
+
+    fn claim(&mut self, service: &Arc<Service>, tracker: &Tracker, standing: &Standing, plan: &mut Plan) {
+        let slices = tracker.slices_of(&service.id);
+        // Cluster IP and node port of one port share their endpoints.
+        let mut known: Vec<(&ServicePort, Family, Vec<Backend>)> = Vec::new();
+        for (frontend, port) in Frontend::of(service) {
+            match self.frontends.get(&frontend) {
+                Some(entry) if entry.owner.id != service.id => {
+                    let rivals = self.rivals.entry(frontend).or_default();
+                    if !rivals.contains(&service.id) {
+                        warn!("Service {}: {frontend} belongs to Service {} already; not served", service.id, entry.owner.id);
+                        rivals.push(service.id.clone());
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            let family = frontend.family();
+            let same = |(p, f, _): &&(&ServicePort, Family, Vec<Backend>)| std::ptr::eq(*p, port) && *f == family;
+            if known.iter().find(same).is_none() {
+                known.push((port, family, select(slices, port, family)));
+            }
+            let wanted: &[Backend] = known.iter().find(same).map_or(&[], |(_, _, backends)| backends);
+            let places = match (self.frontends.get(&frontend), standing.get(&frontend)) {
+                (Some(entry), _) => assign(&entry.backends, wanted),
+                (None, Some(backends)) => assign(backends, wanted),
+                (None, None) => wanted.into(),
+            };
+            self.set(frontend, Some(Entry { owner: service.clone(), backends: places }), plan);
+        }
+    }
+
+    /// Puts a frontend's new entry in place, or takes the frontend away.
+    fn set(&mut self, frontend: Frontend, entry: Option<Entry>, plan: &mut Plan) {
+        let after: Option<Box<[Backend]>> = entry.as_ref().map(|e| e.backends.clone());
+        let before = match entry {
+            Some(entry) => self.frontends.insert(frontend, entry),
+            None => self.frontends.remove(&frontend),
+        };
+        let before = before.map(|entry| entry.backends);
+        let (old, new) = (before.as_deref().unwrap_or_default(), after.as_deref().unwrap_or_default());
+
+        // Numbers beyond u32 don't fit into memory.
+        let (old_count, new_count) = (u32::try_from(old.len()).unwrap_or(u32::MAX), u32::try_from(new.len()).unwrap_or(u32::MAX));
+        if before.is_none() || after.is_none() || old_count != new_count {
+            match (&before, old_count) {
+                (None, _) => {}
+                (Some(_), 0) => plan.deletes.push(Piece::NoEndpoints(frontend)),
+                (Some(_), count) => plan.deletes.push(Piece::Balance(frontend, count)),
+            }
+            match (&after, new_count) {
+                (None, _) => {}
+                (Some(_), 0) => plan.adds.push(Piece::NoEndpoints(frontend)),
+                (Some(_), count) => {
+                    let balancer = Balancer { node_port: matches!(frontend, Frontend::NodePort { .. }), count };
+                    if self.balancers.insert((frontend.family(), balancer)) {
+                        plan.balancers.push((frontend.family(), balancer));
+                    }
+                    plan.adds.push(Piece::Balance(frontend, count));
+                }
+            }
+        }
+        for (place, i) in (0..old_count.max(new_count)).zip(0..) {
+            match (old.get(i).map(Backend::address), new.get(i).map(Backend::address)) {
+                (Some(old), Some(new)) if old == new => {}
+                (old, Some((ip, port))) => {
+                    // A place may be a leftover of this very step, when a frontend passes from one Service to another.
+                    let standing = old.or_else(|| self.leftovers.remove(&(frontend, place)));
+                    if standing != Some((ip, port)) {
+                        plan.deletes.extend(standing.map(|(ip, port)| Piece::Place(frontend, place, ip, port)));
+                        plan.adds.push(Piece::Place(frontend, place, ip, port));
+                    }
+                }
+                (Some((ip, port)), None) => self.add_leftover(frontend, place, ip, port),
+                (None, None) => {}
+            }
+        }
+        self.count_shared(frontend, before.as_deref(), after.as_deref());
+        plan.flows.extend(UdpFlows::to_check(frontend, old, new));
+    }
+
+    /// Counts what several frontends may need: an element for it exists while the count isn't 0.
+    fn count_shared(&mut self, frontend: Frontend, before: Option<&[Backend]>, after: Option<&[Backend]>) {
+        for (backends, by) in [(before, -1), (after, 1)] {
+            let Some(backends) = backends else { continue };
+            if let Frontend::ClusterIp { ip, .. } = frontend {
+                self.cluster_ips.count(ip, by);
+            }
+            for backend in backends.iter().filter(|b| b.local) {
+                self.hairpins.count((backend.ip, frontend.protocol(), backend.port), by);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "plan/tests.rs"]
+mod tests;

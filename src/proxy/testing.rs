@@ -1,0 +1,168 @@
+//! Short forms of Services and slices for tests, and tables in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+
+use crate::api::WatchEvent;
+use crate::model::service::{Endpoint, EndpointPort, EndpointSlice, Protocol, Service, ServiceName, ServicePort};
+
+use super::frontend::Frontend;
+use super::piece::Piece;
+use super::plan::Plan;
+
+fn id(name: &str) -> ServiceName {
+    ServiceName { namespace: "d".into(), name: name.into() }
+}
+
+fn protocol(text: &str) -> Protocol {
+    match text {
+        "TCP" => Protocol::Tcp,
+        "UDP" => Protocol::Udp,
+        "SCTP" => Protocol::Sctp,
+        other => panic!("{other}"),
+    }
+}
+
+/// `service("web", "10.96.0.1 fd00::1", "TCP 80 30080, UDP 53")`: ports with optional node port.
+pub fn service(name: &str, ips: &str, ports: &str) -> Service {
+    let ports = ports.split(", ").filter(|p| !p.is_empty()).map(|text| {
+        let mut words = text.split(' ');
+        let protocol = protocol(words.next().unwrap());
+        let port = words.next().unwrap().parse().unwrap();
+        ServicePort { name: Default::default(), protocol, port, node_port: words.next().map_or(0, |p| p.parse().unwrap()) }
+    });
+    Service { id: id(name), cluster_ips: ips.split_whitespace().map(|ip| ip.parse().unwrap()).collect(), ports: ports.collect() }
+}
+
+/// `endpoint_slice("web", "10.0.0.1 10.0.0.2l", "TCP 8080")`: ready endpoints (`l`: local) of the Service's one slice.
+pub fn endpoint_slice(service: &str, endpoints: &str, ports: &str) -> EndpointSlice {
+    let endpoints = endpoints.split_whitespace().map(|text| {
+        let (ip, local) = text.strip_suffix('l').map_or((text, false), |ip| (ip, true));
+        Endpoint { ip: ip.parse().unwrap(), ready: true, serving: true, terminating: false, local }
+    });
+    let ports = ports.split(", ").map(|text| {
+        let (kind, port) = text.split_once(' ').unwrap();
+        EndpointPort { name: Default::default(), protocol: protocol(kind), port: port.parse().unwrap() }
+    });
+    EndpointSlice { id: id(&format!("{service}-1")), service: service.into(), endpoints: endpoints.collect(), ports: ports.collect() }
+}
+
+/// Tables in memory: element key → data, by set. Refuses what the kernel refuses.
+#[derive(Debug, Default)]
+pub struct Tables {
+    elements: BTreeMap<Piece, Piece>,
+}
+
+impl Tables {
+    /// The key part of a piece.
+    fn key(piece: &Piece) -> Piece {
+        match *piece {
+            Piece::Balance(frontend, _) => Piece::Balance(frontend, 0),
+            Piece::Place(frontend, place, ..) => Piece::Place(frontend, place, [0, 0, 0, 0].into(), 0),
+            other => other,
+        }
+    }
+
+    pub fn apply(&mut self, plan: &Plan) {
+        for piece in &plan.deletes {
+            assert_eq!(self.elements.remove(&Self::key(piece)), Some(*piece), "deleted, but not there");
+        }
+        for piece in &plan.adds {
+            assert_eq!(self.elements.insert(Self::key(piece), *piece), None, "added, but there already: {piece:?}");
+        }
+    }
+
+    /// Every number of endpoints has that many places.
+    pub fn check_places(&self) {
+        for piece in self.elements.values() {
+            if let Piece::Balance(frontend, count) = piece {
+                for place in 0..*count {
+                    let key = Self::key(&Piece::Place(*frontend, place, [0, 0, 0, 0].into(), 0));
+                    assert!(self.elements.contains_key(&key), "{frontend} has no place {place} of {count}");
+                }
+            }
+        }
+    }
+
+    pub fn dump(&self) -> String {
+        let mut lines = BTreeSet::new();
+        for piece in self.elements.values() {
+            let what = match piece {
+                Piece::ClusterIp(ip) => ip.to_string(),
+                Piece::Balance(frontend, count) => format!("{frontend} = {count}"),
+                Piece::Place(frontend, place, ip, port) => format!("{frontend} [{place}] = {ip}:{port}"),
+                Piece::NoEndpoints(frontend) => frontend.to_string(),
+                Piece::Hairpin(ip, protocol, port) => format!("{protocol:?} {ip}:{port}"),
+            };
+            lines.insert(format!("{}: {what}", piece.set().name()));
+        }
+        lines.iter().fold(String::new(), |mut text, line| {
+            writeln!(text, "{line}").unwrap();
+            text
+        })
+    }
+
+    /// What stands, without who has which place.
+    pub fn without_order(&self) -> BTreeSet<(String, BTreeSet<(IpAddr, u16)>)> {
+        let mut places: BTreeMap<Frontend, BTreeSet<(IpAddr, u16)>> = BTreeMap::new();
+        let mut all = BTreeSet::new();
+        for piece in self.elements.values() {
+            match piece {
+                Piece::Place(frontend, _, ip, port) => {
+                    places.entry(*frontend).or_default().insert((*ip, *port));
+                }
+                other => {
+                    all.insert((format!("{other:?}"), BTreeSet::new()));
+                }
+            }
+        }
+        all.extend(places.into_iter().map(|(frontend, set)| (frontend.to_string(), set)));
+        all
+    }
+}
+
+/// One event of either watch.
+#[derive(Clone, Debug)]
+pub enum Edit {
+    Service(WatchEvent<Service>),
+    Slice(WatchEvent<EndpointSlice>),
+}
+
+/// Any of a few Services (each with cluster IPs and node ports of its own) and their slices.
+pub fn edit() -> impl Strategy<Value = Edit> {
+    let services = (0u8..5, 0u8..3, 0u8..4).prop_map(|(n, ips, ports)| {
+        let ips = [format!("10.96.0.{n}"), format!("10.96.0.{n} fd00::{n}"), format!("fd00::{n}")][usize::from(ips)].clone();
+        let ports = ["TCP 80", "TCP 80 3000N", "UDP 53 3000N, TCP 53", "SCTP 80, TCP 80 3000N, UDP 81"][usize::from(ports)];
+        service(&format!("s{n}"), &ips, &ports.replace('N', &n.to_string()))
+    });
+    let endpoint = (0u8..8, any::<[bool; 5]>()).prop_map(|(n, [ready, serving, terminating, local, ipv6])| {
+        let ip: IpAddr = if ipv6 { format!("fd01::{n}").parse().unwrap() } else { [10, 0, 0, n].into() };
+        Endpoint { ip, ready, serving, terminating, local }
+    });
+    let slices = (0u8..5, 0u8..3, prop::collection::vec(endpoint, 0..5), 0u8..3).prop_map(|(n, slice, endpoints, ports)| {
+        let ports = ["TCP 8080", "TCP 8080, UDP 53", "UDP 53, SCTP 9, TCP 81"][usize::from(ports)];
+        let mut made = endpoint_slice(&format!("s{n}"), "", ports);
+        made.id = id(&format!("slice-{n}-{slice}"));
+        made.endpoints = endpoints;
+        made
+    });
+    prop_oneof![
+        3 => services.clone().prop_map(|s| Edit::Service(WatchEvent::Applied(s))),
+        2 => services.clone().prop_map(|s| Edit::Service(WatchEvent::Deleted(s))),
+        8 => slices.clone().prop_map(|s| Edit::Slice(WatchEvent::Applied(s))),
+        2 => slices.clone().prop_map(|s| Edit::Slice(WatchEvent::Deleted(s))),
+        1 => prop::collection::vec(services, 0..5).prop_map(|mut all| {
+            all.sort_by(|a, b| a.id.cmp(&b.id));
+            all.dedup_by(|a, b| a.id == b.id);
+            Edit::Service(WatchEvent::Snapshot(all))
+        }),
+        1 => prop::collection::vec(slices, 0..8).prop_map(|mut all| {
+            all.sort_by(|a, b| a.id.cmp(&b.id));
+            all.dedup_by(|a, b| a.id == b.id);
+            Edit::Slice(WatchEvent::Snapshot(all))
+        }),
+    ]
+}

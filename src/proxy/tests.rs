@@ -1,0 +1,161 @@
+//! The proxy from watch events to tables, with nftables in memory and paused time.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::channel::mpsc::{UnboundedSender, unbounded};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use super::conntrack::UdpFlows;
+use super::testing::{endpoint_slice, service};
+use super::*;
+use crate::nft::{Fake, Op, TableId, Transaction};
+
+mod faults;
+mod restart;
+mod skeleton;
+
+/// Remembers what it was asked to look at.
+#[derive(Clone, Default)]
+pub struct FakeConntrack(Arc<Mutex<Vec<UdpFlows>>>);
+
+impl Conntrack for FakeConntrack {
+    async fn delete_stale(&mut self, flows: Vec<UdpFlows>) -> Result<usize, String> {
+        self.0.lock().unwrap().extend(flows);
+        Ok(0)
+    }
+}
+
+/// A proxy that runs, and the ends of its watches.
+struct Running {
+    services: UnboundedSender<WatchEvent<Service>>,
+    slices: UnboundedSender<WatchEvent<EndpointSlice>>,
+    catalog: Catalog,
+    conntrack: FakeConntrack,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    fn start(fake: &Fake) -> Self {
+        let fake = fake.clone();
+        Self::start_with(move || std::future::ready(Ok(fake.clone())))
+    }
+
+    fn start_with<O>(open: O) -> Self
+    where
+        O: FnMut() -> std::future::Ready<Result<Fake, Error>> + Send + 'static,
+    {
+        let conntrack = FakeConntrack::default();
+        let proxy = Proxy::new(open, conntrack.clone(), vec![Family::Ip, Family::Ip6]);
+        let catalog = proxy.catalog();
+        let ((services, from_services), (slices, from_slices)) = (unbounded(), unbounded());
+        let task = tokio::spawn(proxy.run(from_services.boxed(), from_slices.boxed()));
+        Self { services, slices, catalog, conntrack, task }
+    }
+
+    fn service(&self, event: WatchEvent<Service>) {
+        self.services.unbounded_send(event).unwrap();
+    }
+
+    fn slice(&self, event: WatchEvent<EndpointSlice>) {
+        self.slices.unbounded_send(event).unwrap();
+    }
+
+    /// Lets the proxy run until it waits for something.
+    async fn settle() {
+        sleep(Duration::from_millis(500)).await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn web(fake: &Fake) -> Running {
+    let running = Running::start(fake);
+    running.service(WatchEvent::Snapshot(vec![service("web", "10.96.0.1", "TCP 80 30080")]));
+    running.slice(WatchEvent::Snapshot(vec![endpoint_slice("web", "10.0.0.1 10.0.0.2", "TCP 8080")]));
+    Running::settle().await;
+    running
+}
+
+/// Numbers of removed and added elements.
+fn elements(transactions: &[Transaction]) -> (usize, usize) {
+    let ops = transactions.iter().flat_map(|t| &t.ops);
+    ops.fold((0, 0), |(deletes, adds), op| match op {
+        Op::DeleteElements { elements, .. } => (deletes + elements.len(), adds),
+        Op::AddElements { elements, .. } => (deletes, adds + elements.len()),
+        _ => (deletes, adds),
+    })
+}
+
+/// The lines of a dump's elements, without blanks.
+fn element_lines(dump: &str, word: &str) -> Vec<String> {
+    dump.lines().filter(|l| l.contains(word)).map(|l| l.trim().to_string()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_programmed_before_both_watches_have_spoken() {
+    let fake = Fake::new();
+    let running = Running::start(&fake);
+    running.service(WatchEvent::Snapshot(vec![service("web", "10.96.0.1", "TCP 80")]));
+    Running::settle().await;
+    assert_eq!(fake.dump(), "");
+    assert!(running.catalog.synced());
+    running.slice(WatchEvent::Snapshot(vec![]));
+    Running::settle().await;
+    assert!(fake.dump().contains("10.96.0.1 . tcp . 80"), "{}", fake.dump());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_change_goes_out_at_once_and_the_next_ones_together() {
+    let fake = Fake::new();
+    let running = web(&fake).await;
+    fake.take_applied();
+    let start = Instant::now();
+    running.slice(WatchEvent::Applied(endpoint_slice("web", "10.0.0.1 10.0.0.3", "TCP 8080")));
+    tokio::task::yield_now().await;
+    let first = fake.take_applied();
+    assert_eq!((start.elapsed(), first.len(), elements(&first)), (Duration::ZERO, 1, (2, 2)), "cluster IP and node port");
+    for last in 4..9 {
+        running.slice(WatchEvent::Applied(endpoint_slice("web", &format!("10.0.0.1 10.0.0.{last}"), "TCP 8080")));
+        tokio::task::yield_now().await;
+    }
+    assert!(fake.take_applied().is_empty(), "the window is open");
+    sleep(Duration::from_millis(5)).await;
+    let next = fake.take_applied();
+    assert_eq!((next.len(), elements(&next)), (1, (2, 2)), "only the last of five counts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn leftovers_go_by_themselves_and_then_nothing_happens() {
+    let fake = Fake::new();
+    let running = web(&fake).await;
+    fake.take_applied();
+    running.slice(WatchEvent::Applied(endpoint_slice("web", "10.0.0.1", "TCP 8080")));
+    sleep(Duration::from_millis(50)).await;
+    assert_eq!(element_lines(&fake.dump(), "0x00000001").len(), 2, "{}", fake.dump());
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(element_lines(&fake.dump(), "0x00000001").len(), 0);
+    fake.take_applied();
+    sleep(Duration::from_secs(3600)).await;
+    assert!(fake.take_applied().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn stale_udp_flows_are_named_with_who_remains() {
+    let fake = Fake::new();
+    let running = Running::start(&fake);
+    running.service(WatchEvent::Snapshot(vec![service("dns", "10.96.0.10", "UDP 53, TCP 53")]));
+    running.slice(WatchEvent::Snapshot(vec![endpoint_slice("dns", "10.0.0.1 10.0.0.2", "UDP 53, TCP 53")]));
+    Running::settle().await;
+    running.conntrack.0.lock().unwrap().clear();
+    running.slice(WatchEvent::Applied(endpoint_slice("dns", "10.0.0.2", "UDP 53, TCP 53")));
+    Running::settle().await;
+    let asked = running.conntrack.0.lock().unwrap().clone();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert_eq!(asked[0].backends.iter().map(|b| b.ip.to_string()).collect::<Vec<_>>(), ["10.0.0.2"]);
+}

@@ -1,0 +1,68 @@
+//! Certificates that change on disk while the agent runs: new connections get the new ones.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+
+use super::tls::{self, TlsSettings};
+
+/// Files are looked at when a connection comes, but not more often than this.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// What tells that a file is another one: device, inode, length, and time of the last change of content or place.
+type Stamp = Option<(u64, u64, u64, i64, i64)>;
+
+/// The TLS configuration of the newest files that were good.
+pub struct Certificates {
+    settings: TlsSettings,
+    acceptor: TlsAcceptor,
+    stamps: Vec<Stamp>,
+    looked: Instant,
+}
+
+impl Certificates {
+    /// Reads everything for the first time.
+    pub fn load(settings: TlsSettings) -> Result<Self, tls::Error> {
+        let acceptor = TlsAcceptor::from(Arc::new(tls::server_config(&settings)?));
+        Ok(Self { stamps: stamps(&settings), acceptor, settings, looked: Instant::now() })
+    }
+
+    /// What the next connection is to be accepted with.
+    pub fn acceptor(&mut self) -> TlsAcceptor {
+        let now = Instant::now();
+        if now.duration_since(self.looked) >= LOOK {
+            self.looked = now;
+            self.look();
+        }
+        self.acceptor.clone()
+    }
+
+    fn look(&mut self) {
+        let stamps = stamps(&self.settings);
+        if stamps == self.stamps {
+            return;
+        }
+        // Also when the new ones are bad: this is said once for each change.
+        self.stamps = stamps;
+        match tls::server_config(&self.settings) {
+            Ok(config) => {
+                self.acceptor = Arc::new(config).into();
+                tracing::info!("the certificate files have changed, new connections use them");
+            }
+            Err(error) => tracing::warn!(%error, "the certificate files have changed but can't be used, going on with the old ones"),
+        }
+    }
+}
+
+fn stamps(settings: &TlsSettings) -> Vec<Stamp> {
+    let pair = settings.files.iter().flat_map(|files| [&files.cert, &files.key]);
+    let stamp = |path: &PathBuf| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some((meta.dev(), meta.ino(), meta.len(), meta.ctime(), meta.ctime_nsec()))
+    };
+    pair.chain(&settings.client_ca_file).map(stamp).collect()
+}

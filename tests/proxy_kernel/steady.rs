@@ -1,0 +1,74 @@
+//! Nothing that works is disturbed: not by endpoints that come and go, not by a restart.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kubelet_rs::api::WatchEvent;
+use tokio::time::Instant;
+
+use crate::place::{ask, eventually, open, succeeds};
+use crate::world::{FAMILIES, World};
+
+#[test]
+fn no_new_connection_fails_while_endpoints_come_and_go() {
+    for family in FAMILIES {
+        World::test(family, move |mut world| {
+            // Pod 1 always serves; the number of endpoints and their places change all the time.
+            world.start(vec![world.make_service(1, 0)], vec![world.make_slice(1, &[1, 2])]);
+            let vip = world.vip(1);
+            succeeds("the Service works", || ask(vip));
+            let stop = Arc::new(AtomicBool::new(false));
+            let client = std::thread::spawn({
+                let stop = stop.clone();
+                move || {
+                    let mut count = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        ask(vip).unwrap_or_else(|error| panic!("connection {count}: {error}"));
+                        count += 1;
+                    }
+                    count
+                }
+            });
+            let begin = Instant::now();
+            let mut changes = 0;
+            while begin.elapsed().as_millis() < 2000 {
+                for pods in [&[1][..], &[1, 2], &[2], &[2, 1]] {
+                    world.slice(WatchEvent::Applied(world.make_slice(1, pods)));
+                    changes += 1;
+                    // A step of its own for each change: longer than the window.
+                    std::thread::park_timeout(std::time::Duration::from_millis(4));
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+            let connections = client.join().unwrap();
+            println!("{family}: {connections} connections during {changes} changes");
+            assert!(connections > 100 && changes > 100, "{connections} {changes}");
+        });
+    }
+}
+
+#[test]
+fn a_restart_is_not_noticed() {
+    for family in FAMILIES {
+        World::test(family, move |mut world| {
+            let state = |world: &World| (vec![world.make_service(1, 30080)], vec![world.make_slice(1, &[1, 2])]);
+            let (services, slices) = state(&world);
+            world.start(services, slices);
+            let vip = world.vip(1);
+            let (mut stream, _) = succeeds("the Service works", || open(vip));
+            let before = crate::host::normal(&crate::host::list());
+            for _ in 0..20 {
+                let (services, slices) = state(&world);
+                world.start(services, slices);
+                // Connections old and new, while the agent starts.
+                for _ in 0..5 {
+                    ask(vip).unwrap();
+                    stream.write_all(b"still here").unwrap();
+                    stream.read_exact(&mut [0; 10]).unwrap();
+                }
+            }
+            eventually("the rules are the same", || crate::host::normal(&crate::host::list()), |now| *now == before);
+        });
+    }
+}

@@ -1,0 +1,169 @@
+//! A host with a proxy, two pods, and a client outside.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::channel::mpsc::{UnboundedSender, unbounded};
+use kubelet_rs::api::WatchEvent;
+use kubelet_rs::model::service::{Endpoint, EndpointPort, EndpointSlice, Protocol, Service, ServiceName, ServicePort};
+use kubelet_rs::nft::{self, Family};
+use kubelet_rs::proxy::{Proxy, conntrack};
+use kubelet_rs::sys::netns;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+
+use crate::host::run;
+use crate::place::Place;
+
+pub const FAMILIES: [Family; 2] = [Family::Ip, Family::Ip6];
+
+/// Address `host` of link `link`: the host has 254 on each, who is at the other end has 1. Links 1 and 2 are pods, 3 is outside.
+pub fn address(family: Family, link: u8, host: u8) -> IpAddr {
+    match family {
+        Family::Ip => [10, 0, link, host].into(),
+        Family::Ip6 => [0xfd01, 0, 0, link.into(), 0, 0, 0, host.into()].into(),
+    }
+}
+
+/// Cluster IP number `n`.
+pub fn cluster_ip(family: Family, n: u16) -> IpAddr {
+    match family {
+        Family::Ip => [10, 96, n.to_be_bytes()[0], n.to_be_bytes()[1]].into(),
+        Family::Ip6 => [0xfd00, 0x96, 0, 0, 0, 0, 0, n].into(),
+    }
+}
+
+pub struct World {
+    pub family: Family,
+    /// Pods 1 and 2 and the client outside, at the ends of links 1 to 3.
+    pub ends: [Place; 3],
+    runtime: Runtime,
+    proxy: Option<Watches>,
+}
+
+struct Watches {
+    services: UnboundedSender<WatchEvent<Service>>,
+    slices: UnboundedSender<WatchEvent<EndpointSlice>>,
+    task: JoinHandle<()>,
+}
+
+impl World {
+    /// Runs a test on the host.
+    pub fn test(family: Family, test: impl FnOnce(Self) + Send + 'static) {
+        netns::in_new_namespace(move || {
+            run("ip", &["link", "set", "lo", "up"]);
+            // An address of the namespace's own: these files belong to the reader's namespace.
+            for file in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+                std::fs::write(format!("/proc/sys/net/{file}"), "1").unwrap();
+            }
+            let ends = [1, 2, 3].map(|link| end(family, link));
+            // As on a node: cluster IPs are somewhere behind the default route.
+            let outside = address(family, 3, 1).to_string();
+            run("ip", &[flag(family), "route", "add", "default", "via", &outside]);
+            let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            test(Self { family, ends, runtime, proxy: None });
+        })
+        .expect("a network namespace of one's own: these tests need root");
+    }
+
+    /// Starts the agent, in place of the one that runs, which gets no chance to tidy up.
+    pub fn start(&mut self, services: Vec<Service>, slices: Vec<EndpointSlice>) {
+        if let Some(old) = self.proxy.take() {
+            old.task.abort();
+            let _ = self.runtime.block_on(old.task);
+        }
+        let proxy = Proxy::new(nft::Kernel::open, conntrack::Kernel, FAMILIES.to_vec());
+        let ((services_in, services_out), (slices_in, slices_out)) = (unbounded(), unbounded());
+        let task = self.runtime.spawn(proxy.run(services_out.boxed(), slices_out.boxed()));
+        self.proxy = Some(Watches { services: services_in, slices: slices_in, task });
+        self.service(WatchEvent::Snapshot(services));
+        self.slice(WatchEvent::Snapshot(slices));
+    }
+
+    pub fn service(&self, event: WatchEvent<Service>) {
+        self.proxy.as_ref().unwrap().services.unbounded_send(event).unwrap();
+    }
+
+    pub fn slice(&self, event: WatchEvent<EndpointSlice>) {
+        self.proxy.as_ref().unwrap().slices.unbounded_send(event).unwrap();
+    }
+
+    /// A Service with cluster IP number `n`, named `s<n>`: TCP and UDP port 80, and that node port if it isn't 0.
+    pub fn make_service(&self, n: u16, node_port: u16) -> Service {
+        let port = |name: &str, protocol| ServicePort { name: name.into(), protocol, port: 80, node_port };
+        Service {
+            id: id(&format!("s{n}")),
+            cluster_ips: vec![cluster_ip(self.family, n)],
+            ports: vec![port("tcp", Protocol::Tcp), port("udp", Protocol::Udp)],
+        }
+    }
+
+    /// The slice of Service `s<n>`, with these pods on port 8080.
+    pub fn make_slice(&self, n: u16, pods: &[u8]) -> EndpointSlice {
+        let endpoint =
+            |pod: &u8| Endpoint { ip: address(self.family, *pod, 1), ready: true, serving: true, terminating: false, local: true };
+        let port = |name: &str, protocol| EndpointPort { name: name.into(), protocol, port: 8080 };
+        EndpointSlice {
+            id: id(&format!("s{n}-x")),
+            service: format!("s{n}").into(),
+            endpoints: pods.iter().map(endpoint).collect(),
+            ports: vec![port("tcp", Protocol::Tcp), port("udp", Protocol::Udp)],
+        }
+    }
+
+    /// The rules that a fresh start on an empty host would make, as text.
+    pub fn fresh(&self, services: Vec<Service>, slices: Vec<EndpointSlice>) -> String {
+        let (fake, families) = (nft::Fake::new(), FAMILIES.to_vec());
+        let proxy = Proxy::new(|| std::future::ready(Ok(fake.clone())), conntrack::Kernel, families);
+        let watch = |event| futures::stream::iter([event]).chain(futures::stream::pending()).boxed();
+        let slices = futures::stream::iter([WatchEvent::Snapshot(slices)]).chain(futures::stream::pending()).boxed();
+        self.runtime.block_on(async {
+            let run = proxy.run(watch(WatchEvent::Snapshot(services)), slices);
+            let _ = tokio::time::timeout(Duration::from_millis(300), run).await;
+        });
+        fake.dump()
+    }
+
+    pub fn vip(&self, n: u16) -> SocketAddr {
+        (cluster_ip(self.family, n), 80).into()
+    }
+}
+
+fn id(name: &str) -> ServiceName {
+    ServiceName { namespace: "default".into(), name: name.into() }
+}
+
+fn flag(family: Family) -> &'static str {
+    match family {
+        Family::Ip => "-4",
+        Family::Ip6 => "-6",
+    }
+}
+
+/// Makes a link and what is at its other end. Pods serve on port 8080 as `pod1` and `pod2`.
+fn end(family: Family, link: u8) -> Place {
+    let place = Place::new();
+    let (device, thread) = (format!("link{link}"), place.thread.to_string());
+    run("ip", &["link", "add", &device, "type", "veth", "peer", "name", "eth0", "netns", &thread]);
+    up(family, &device, address(family, link, 254));
+    place.run(move || {
+        run("ip", &["link", "set", "lo", "up"]);
+        up(family, "eth0", address(family, link, 1));
+        run("ip", &[flag(family), "route", "add", "default", "via", &address(family, link, 254).to_string()]);
+    });
+    if link < 3 {
+        place.serve(address(family, link, 1), 8080, &format!("pod{link}"));
+    }
+    place
+}
+
+fn up(family: Family, device: &str, ip: IpAddr) {
+    let (ip, nodad) = match family {
+        Family::Ip => (format!("{ip}/24"), None),
+        Family::Ip6 => (format!("{ip}/64"), Some("nodad")),
+    };
+    run("ip", &["link", "set", device, "up"]);
+    let add: Vec<&str> = ["addr", "add", &ip, "dev", device].into_iter().chain(nodad).collect();
+    run("ip", &add);
+}
