@@ -28,8 +28,8 @@ use crate::pods::images::Images;
 use crate::pods::{manager, status};
 use crate::proxy::{Proxy, catalog::Catalog, conntrack};
 use crate::resources::Cgroups;
-use crate::runtime::log::rotate;
 use crate::runtime::client::CriRuntime;
+use crate::runtime::log::rotate;
 use crate::runtime::{ErrorKind, Runtime};
 use crate::server::{HealthzServer, Parts, Server};
 use crate::sys::process;
@@ -115,7 +115,8 @@ async fn run(mut config: Config) -> Result<(), StartError> {
 
 async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), StartError> {
     let root = config.options.root_dir.clone();
-    std::fs::create_dir_all(&root).map_err(|e| format!("make the root directory {}: {e}; choose another with --root-dir", root.display()))?;
+    std::fs::create_dir_all(&root)
+        .map_err(|e| format!("make the root directory {}: {e}; choose another with --root-dir", root.display()))?;
     if config.kubelet.healthz_port != 0 {
         let healthz = HealthzServer::bind(config.kubelet.healthz_bind_address, config.kubelet.healthz_port)?;
         tasks.spawn(healthz.run());
@@ -125,10 +126,12 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
     let ips = address::find(&config.options.node_ips, &name).await?;
     let capacity = machine.capacity(config.kubelet.max_pods, config.kubelet.pods_per_core);
     let facts = machine.facts(name.clone(), ips, capacity, settings::withheld(&config.kubelet, &capacity));
-    let kubeconfig = config.options.kubeconfig.as_deref().ok_or("--kubeconfig is missing: running without an API server is not supported yet")?;
+    let kubeconfig =
+        config.options.kubeconfig.as_deref().ok_or("--kubeconfig is missing: running without an API server is not supported yet")?;
     let api: Arc<dyn Api> = Arc::new(KubeApi::new(kubeconfig::load(kubeconfig)?, &name, KUBERNETES_VERSION)?);
     let endpoint = &config.kubelet.container_runtime_endpoint;
-    let runtime: Arc<dyn Runtime> = Arc::new(CriRuntime::new(endpoint, Some(config.kubelet.image_endpoint()), config.kubelet.runtime_request_timeout)?);
+    let runtime: Arc<dyn Runtime> =
+        Arc::new(CriRuntime::new(endpoint, Some(config.kubelet.image_endpoint()), config.kubelet.runtime_request_timeout)?);
     let rates = EventRates { per_second: config.kubelet.event_record_qps, burst: config.kubelet.event_burst };
     let recorder = Recorder::start(Arc::clone(&api), &name, rates);
 
@@ -233,4 +236,3 @@ async fn reach_runtime(runtime: &dyn Runtime) -> crate::runtime::RuntimeVersion 
         }
     }
 }
-

@@ -214,7 +214,9 @@ impl Manager {
                 self.workers.remove(&uid);
                 self.ctx.directory.remove(&uid);
             }
-            Err(error) => tracing::error!(%error, "A pod worker ended by a fault of its own; its pod is left as it is until the agent restarts"),
+            Err(error) => {
+                tracing::error!(%error, "A pod worker ended by a fault of its own; its pod is left as it is until the agent restarts")
+            }
         }
     }
 }

@@ -107,7 +107,8 @@ impl World {
         let volumes: Arc<dyn Volumes> = Arc::new(CountedVolumes::new(volumes, &injector));
         let (writer, writing) = status::Writer::new(Arc::clone(&api));
         tasks.spawn(writing);
-        let images = ImageSettings { serialize_image_pulls: false, max_parallel_image_pulls: None, registry_pull_qps: 0, registry_burst: 0 };
+        let images =
+            ImageSettings { serialize_image_pulls: false, max_parallel_image_pulls: None, registry_pull_qps: 0, registry_burst: 0 };
         let directory = Arc::new(Directory::default());
         let ctx = Context {
             api,
@@ -122,12 +123,7 @@ impl World {
             directory: Arc::clone(&directory),
             clock: self.clock,
             translate: self.translate(facts.clone()),
-            settings: Settings {
-                node_ips: facts.ips,
-                runtime_name: "fake".to_owned(),
-                resolv_conf: None,
-                crash_loop_max: 300 * S,
-            },
+            settings: Settings { node_ips: facts.ips, runtime_name: "fake".to_owned(), resolv_conf: None, crash_loop_max: 300 * S },
         };
         let (sender, synced) = watch::channel(false);
         tasks.spawn(manager::run(Arc::new(ctx), sender));
@@ -159,7 +155,8 @@ impl World {
 
     /// A pod as the scheduler would bind it to this node.
     pub fn put_pod(&self, name: &str, spec: Value) -> PodRef {
-        let pod = json!({"metadata": {"name": name, "namespace": "default", "generation": 1}, "spec": spec, "status": {"phase": "Pending"}});
+        let pod =
+            json!({"metadata": {"name": name, "namespace": "default", "generation": 1}, "spec": spec, "status": {"phase": "Pending"}});
         PodRef::of(&self.api.put_pod(serde_json::from_value(pod).expect("a pod")))
     }
 

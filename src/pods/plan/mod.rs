@@ -4,9 +4,9 @@
 //! done, the worker looks at the result and plans again, until a plan holds no action.
 
 mod sync;
+mod terminate;
 #[cfg(test)]
 mod tests;
-mod terminate;
 
 use std::time::Duration;
 

@@ -82,7 +82,9 @@ fn stop_leftovers(view: &View, pod: &Pod, current: Option<&Sandbox>, plan: &mut 
     let grace = Duration::from_secs(spec::grace_period(pod));
     for c in &view.observed.containers {
         let why = match c.phase {
-            ContainerPhase::Running if current.is_none_or(|s| s.id != c.sandbox) => "Pod sandbox changed, it will be killed and re-created.",
+            ContainerPhase::Running if current.is_none_or(|s| s.id != c.sandbox) => {
+                "Pod sandbox changed, it will be killed and re-created."
+            }
             ContainerPhase::Unknown => "Container is in unknown state, try killing it before restart",
             ContainerPhase::Running if changed(pod, c) => "Container definition changed, will be restarted",
             // Several live instances of one container: only the newest is kept.
@@ -204,9 +206,13 @@ pub(super) fn newest<'a>(view: &View<'a>, name: &str) -> Option<&'a Container> {
 
 /// Ended instances beyond the newest ended one of each container: nobody asks for them (`--maximum-dead-containers-per-container` 1).
 fn dead_containers<'a>(view: &'a View<'a>) -> impl Iterator<Item = Action> + 'a {
-    view.observed.containers.iter().enumerate().filter(|(i, c)| {
-        let newer_dead = |(j, o): (usize, &Container)| j < *i && o.name == c.name && o.phase == ContainerPhase::Exited;
-        c.phase == ContainerPhase::Exited && view.observed.containers.iter().enumerate().any(newer_dead)
-    })
-    .map(|(_, c)| Action::RemoveContainer(c.id.clone()))
+    view.observed
+        .containers
+        .iter()
+        .enumerate()
+        .filter(|(i, c)| {
+            let newer_dead = |(j, o): (usize, &Container)| j < *i && o.name == c.name && o.phase == ContainerPhase::Exited;
+            c.phase == ContainerPhase::Exited && view.observed.containers.iter().enumerate().any(newer_dead)
+        })
+        .map(|(_, c)| Action::RemoveContainer(c.id.clone()))
 }

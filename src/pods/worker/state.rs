@@ -89,9 +89,10 @@ impl Worker {
                 self.status = Arc::new(mine);
             }
         }
-        let metadata_changed = self.pod.as_ref().is_some_and(|old| {
-            old.metadata.labels != pod.metadata.labels || old.metadata.annotations != pod.metadata.annotations
-        });
+        let metadata_changed = self
+            .pod
+            .as_ref()
+            .is_some_and(|old| old.metadata.labels != pod.metadata.labels || old.metadata.annotations != pod.metadata.annotations);
         if metadata_changed && self.volumes.is_some() {
             // Labels and annotations may be files in a volume.
             self.refresh_at = Some(Instant::now());
@@ -164,9 +165,7 @@ impl Worker {
             _ if self.stage == Stage::Finished => None,
             None => self.gone.then_some(Event::Terminate { cause: Cause::Gone, grace: ORPHAN_GRACE }),
             Some(pod) if self.gone => Some(Event::Terminate { cause: Cause::Gone, grace: grace(pod) }),
-            Some(pod) if pod.metadata.deletion_timestamp.is_some() => {
-                Some(Event::Terminate { cause: Cause::Deleted, grace: grace(pod) })
-            }
+            Some(pod) if pod.metadata.deletion_timestamp.is_some() => Some(Event::Terminate { cause: Cause::Deleted, grace: grace(pod) }),
             Some(pod) if self.stage == Stage::Syncing => {
                 let terminal = self.status.phase.as_deref().is_some_and(spec::is_terminal);
                 let done = terminal || (self.sees() && finished(&self.any_view(), pod));

@@ -126,7 +126,8 @@ impl Runtime for FakeRuntime {
             self.call("stop_container", pod.as_deref(), || {
                 self.terminate(id);
                 Ok(())
-            }).await?;
+            })
+            .await?;
             if timeout(grace, self.wait_end(id)).await.is_err() {
                 self.end(id, 137);
             }
