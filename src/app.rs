@@ -29,7 +29,8 @@ use crate::pods::{manager, status};
 use crate::proxy::{Proxy, catalog::Catalog, conntrack};
 use crate::resources::Cgroups;
 use crate::runtime::log::rotate;
-use crate::runtime::{CriRuntime, ErrorKind, Runtime};
+use crate::runtime::client::CriRuntime;
+use crate::runtime::{ErrorKind, Runtime};
 use crate::server::{HealthzServer, Parts, Server};
 use crate::sys::process;
 use crate::volumes::manager::VolumeManager;
@@ -126,7 +127,8 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
     let facts = machine.facts(name.clone(), ips, capacity, settings::withheld(&config.kubelet, &capacity));
     let kubeconfig = config.options.kubeconfig.as_deref().ok_or("--kubeconfig is missing: running without an API server is not supported yet")?;
     let api: Arc<dyn Api> = Arc::new(KubeApi::new(kubeconfig::load(kubeconfig)?, &name, KUBERNETES_VERSION)?);
-    let runtime: Arc<dyn Runtime> = Arc::new(CriRuntime::new(settings::runtime(&config.kubelet))?);
+    let endpoint = &config.kubelet.container_runtime_endpoint;
+    let runtime: Arc<dyn Runtime> = Arc::new(CriRuntime::new(endpoint, Some(config.kubelet.image_endpoint()), config.kubelet.runtime_request_timeout)?);
     let rates = EventRates { per_second: config.kubelet.event_record_qps, burst: config.kubelet.event_burst };
     let recorder = Recorder::start(Arc::clone(&api), &name, rates);
 

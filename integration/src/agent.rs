@@ -83,12 +83,8 @@ pub fn specs(agent: &Agent, tools: &Tools, facts: &NodeFacts<'_>) -> Result<Vec<
             let proxy = facts.folder.join("kube-proxy.yaml");
             write(&proxy, &proxy_configuration(facts))?;
             Ok(vec![
-                Spec::new(facts.node, tools.kubernetes("kubelet"), arguments.into_iter().chain(["--v=2".to_owned()])),
-                Spec::new(
-                    &format!("{}-kube-proxy", facts.node),
-                    tools.kubernetes("kube-proxy"),
-                    [format!("--config={}", proxy.display()), "--v=2".into()],
-                ),
+                Spec::new(facts.node, tools.kubernetes("kubelet"), arguments),
+                Spec::new(&format!("{}-kube-proxy", facts.node), tools.kubernetes("kube-proxy"), [format!("--config={}", proxy.display())]),
             ])
         }
     }

@@ -19,11 +19,33 @@ use crate::net::Connector;
 
 /// A client with the credentials of a kubeconfig file.
 pub async fn client(connector: Connector, kubeconfig: &Path) -> Result<kube::Client> {
-    let shown = kubeconfig.display();
-    let failed = |why: &dyn std::fmt::Display| Error::Other(format!("making a client from {shown}: {why}"));
+    let config = read(kubeconfig).await?;
+    connect(connector, config).map_err(|why| Error::Other(format!("making a client from {}: {why}", kubeconfig.display())))
+}
+
+/// The HTTP status of one GET to a server whose certificate nobody has signed, with or without the client certificate of a kubeconfig.
+pub async fn status_of(connector: Connector, server: SocketAddr, path: &str, kubeconfig: Option<&Path>) -> Result<u16> {
+    let failed = |why: String| Error::Other(format!("GET https://{server}{path}: {why}"));
+    let url: Uri = format!("https://{server}").parse().map_err(|error: http::uri::InvalidUri| failed(error.to_string()))?;
+    let mut config = match kubeconfig {
+        Some(file) => read(file).await?,
+        None => Config::new(url.clone()),
+    };
+    config.cluster_url = url;
+    config.accept_invalid_certs = true;
+    let client = connect(connector, config).map_err(failed)?;
+    let request = http::Request::get(path).body(Body::empty()).map_err(|error| failed(error.to_string()))?;
+    client.send(request).await.map(|answer| answer.status().as_u16()).map_err(|error| failed(error.to_string()))
+}
+
+async fn read(kubeconfig: &Path) -> Result<Config> {
+    let failed = |why: &dyn std::fmt::Display| Error::Other(format!("reading {}: {why}", kubeconfig.display()));
     let file = Kubeconfig::read_from(kubeconfig).map_err(|error| failed(&error))?;
-    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(|error| failed(&error))?;
-    let https = config.rustls_https_connector_with_connector(InPlace(connector)).map_err(|error| failed(&error))?;
+    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(|error| failed(&error))
+}
+
+fn connect(connector: Connector, config: Config) -> std::result::Result<kube::Client, String> {
+    let https = config.rustls_https_connector_with_connector(InPlace(connector)).map_err(|error| error.to_string())?;
     let http: HttpClient<_, Body> = HttpClient::builder(TokioExecutor::new()).build(https);
     let service = ServiceBuilder::new().layer(config.base_uri_layer()).map_err(tower::BoxError::from).service(http);
     Ok(kube::Client::new(service, config.default_namespace))

@@ -32,6 +32,7 @@ pub struct Lab {
     client: kube::Client,
     agent: Agent,
     tools: Tools,
+    pki: Pki,
     admin: PathBuf,
     folder: Folder,
 }
@@ -77,6 +78,11 @@ impl Lab {
     /// The programs it runs.
     pub fn tools(&self) -> &Tools {
         &self.tools
+    }
+
+    /// Makes credentials for the lab's API server.
+    pub fn pki(&self) -> &Pki {
+        &self.pki
     }
 
     /// Where the control plane runs.
@@ -158,6 +164,7 @@ impl Lab {
         mut probe: impl AsyncFnMut() -> std::result::Result<T, String>,
     ) -> Result<T> {
         let start = Instant::now();
+        let mut pause = Duration::from_millis(20);
         loop {
             let seen = match tokio::time::timeout(patience, probe()).await {
                 Ok(Ok(answer)) => return Ok(answer),
@@ -168,7 +175,8 @@ impl Lab {
                 let diagnosis = self.diagnosis().await;
                 return Err(Error::Timeout { what: what.to_owned(), waited: patience, last: seen, diagnosis });
             }
-            sleep(Duration::from_millis(50)).await;
+            sleep(pause).await;
+            pause = (pause * 5 / 4).min(Duration::from_millis(250));
         }
     }
 
@@ -225,10 +233,16 @@ impl Builder {
     /// Starts everything and waits until the nodes are Ready.
     pub async fn start(self) -> Result<Lab> {
         let tools = Tools::find()?;
-        let agent = self.agent.map_or_else(Agent::from_env, Ok)?;
+        let mut agent = self.agent.map_or_else(Agent::from_env, Ok)?;
         (self.progress)("namespaces, network and certificates");
         let folder = Folder::new(&self.name)?;
         let logs = folder.path.join("logs");
+        if let Agent::KubeletRs(binary) = &mut agent {
+            // A build that goes on beside must not change what runs here.
+            let copy = folder.path.join("kubelet-rs");
+            std::fs::copy(&binary, &copy).doing(|| format!("copying {}", binary.display()))?;
+            *binary = copy;
+        }
         let place = Place::new("control-plane")?;
         let mut parts = Vec::new();
         for index in 1..=self.nodes {
@@ -251,7 +265,7 @@ impl Builder {
         }
         let client = client(place.connector(), &admin).await?;
         let control_plane = starting.finish(&place, &logs, &tools, &pki, &client).await?;
-        let lab = Lab { nodes, control_plane: control_plane.into(), place, client, agent, tools, admin, folder };
+        let lab = Lab { nodes, control_plane: control_plane.into(), place, client, agent, tools, pki, admin, folder };
         lab.write_kubectl()?;
 
         (self.progress)("controllers, roles and service accounts");

@@ -6,20 +6,24 @@
 //! logs, unless it is kept on purpose; nothing outside of these is touched, so many labs run side by side.
 
 pub mod agent;
+pub mod bench;
 pub mod cgroups;
 pub mod client;
 pub mod control_plane;
 pub mod demo;
 pub mod error;
+pub mod fixture;
 pub mod lab;
 pub mod leftovers;
 pub mod net;
 pub mod network;
 pub mod node;
+pub mod objects;
 pub mod pki;
 pub mod place;
 pub mod process;
 pub mod tools;
+pub mod traffic;
 
 pub use agent::Agent;
 pub use error::{Error, Result};

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
@@ -25,7 +26,10 @@ pub struct Node {
     logs: PathBuf,
     /// Before `place`: processes end before the place does.
     agent: tokio::sync::Mutex<Vec<Process>>,
-    agent_specs: Vec<Spec>,
+    agent_specs: std::sync::Mutex<Vec<Spec>>,
+    lab: String,
+    ca: PathBuf,
+    kubeconfig: PathBuf,
     containerd: tokio::sync::Mutex<Option<Process>>,
     containerd_spec: Spec,
     place: Place,
@@ -53,19 +57,30 @@ impl Node {
         write(&folder.join("cni/10-lab.conflist"), &net.cni_conflist().to_string())?;
         let containerd_spec = containerd(&name, tools, &folder)?;
         let kubeconfig = pki.kubeconfig(&name, &format!("system:node:{name}"), Some("system:nodes"))?;
-        let facts = NodeFacts { lab, node: &name, net, folder: &folder, ca: &pki.path("ca.crt"), kubeconfig: &kubeconfig };
-        let agent_specs = agent::specs(agent, tools, &facts)?;
-        Ok(Self {
+        let node = Self {
             name,
             net,
             folder,
             logs: logs.to_owned(),
             agent: Vec::new().into(),
-            agent_specs,
+            agent_specs: Vec::new().into(),
+            lab: lab.to_owned(),
+            ca: pki.path("ca.crt"),
+            kubeconfig,
             containerd: None.into(),
             containerd_spec,
             place,
-        })
+        };
+        node.use_agent(agent, tools)?;
+        Ok(node)
+    }
+
+    /// Chooses the agent that [`Node::start_agent`] starts from now on.
+    pub fn use_agent(&self, agent: &Agent, tools: &Tools) -> Result<()> {
+        let facts =
+            NodeFacts { lab: &self.lab, node: &self.name, net: self.net, folder: &self.folder, ca: &self.ca, kubeconfig: &self.kubeconfig };
+        *self.agent_specs.lock().unwrap_or_else(PoisonError::into_inner) = agent::specs(agent, tools, &facts)?;
+        Ok(())
     }
 
     /// The node's name.
@@ -89,8 +104,8 @@ impl Node {
     }
 
     /// How the agent's processes are started: a test may start them in another way.
-    pub fn agent_specs(&self) -> &[Spec] {
-        &self.agent_specs
+    pub fn agent_specs(&self) -> Vec<Spec> {
+        self.agent_specs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Starts containerd and waits until it answers.
@@ -133,8 +148,8 @@ impl Node {
     /// Starts the agent's processes.
     pub async fn start_agent(&self) -> Result<()> {
         let mut running = self.agent.lock().await;
-        for spec in &self.agent_specs {
-            running.push(Process::start(&self.place, &self.logs, spec)?);
+        for spec in self.agent_specs() {
+            running.push(Process::start(&self.place, &self.logs, &spec)?);
         }
         Ok(())
     }
@@ -163,6 +178,13 @@ impl Node {
     /// containerd's process id, as the host sees it.
     pub async fn containerd_pid(&self) -> Option<u32> {
         self.containerd.lock().await.as_ref().map(Process::pid)
+    }
+
+    /// Ids of containers that containerd knows, sandboxes among them; `filter` is one of ctr's, or empty.
+    pub fn containers(&self, tools: &Tools, filter: &str) -> Result<Vec<String>> {
+        let ctr = tools.containerd.join("ctr").display().to_string();
+        let args: Vec<&str> = ["-n", "k8s.io", "containers", "list", "-q", filter].into_iter().filter(|arg| !arg.is_empty()).collect();
+        Ok(self.place.run(Scope::Processes, &ctr, &args, "")?.split_whitespace().map(str::to_owned).collect())
     }
 
     /// An error with the end of the log if a part of the node has ended by itself.

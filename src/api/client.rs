@@ -35,7 +35,8 @@ pub struct KubeApi {
     node: Arc<str>,
 }
 
-type Built = std::result::Result<http::Request<Vec<u8>>, kube::core::request::Error>;
+/// A request as `kube` builds it.
+pub(super) type Built = std::result::Result<http::Request<Vec<u8>>, kube::core::request::Error>;
 
 impl KubeApi {
     /// For the node with the given name. `version` is the Kubernetes version that the agent claims, such as `v1.36.3`.

@@ -2,29 +2,30 @@
 //!
 //! JSON into the API's own types, for the few pods of a node; protobuf straight into slim types, for what a cluster has thousands of.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status};
-use k8s_openapi::{List, ListableResource, Metadata};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use k8s_openapi::Metadata;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, ObjectMeta, Status};
+use serde::de::{DeserializeOwned, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use tracing::warn;
 
 use super::slim::{self, Slim};
 
 /// A JSON watch line above this is a broken stream: etcd's own limit for one object is far below.
 const LONGEST_LINE: usize = 16 << 20;
+/// The lists that are read as JSON are those of one node.
+const LONGEST_LIST: usize = 64 << 20;
 
-/// One page of a list.
+/// A whole list.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Page<T> {
+pub struct Listed<T> {
     /// Its objects.
     pub items: Vec<T>,
-    /// Where a watch can start, once all pages are read.
+    /// Where a watch can start.
     pub version: String,
-    /// Asks for the next page; `None` on the last one.
-    pub next: Option<String>,
 }
 
 /// One event of a watch, with the version to resume from.
@@ -38,8 +39,6 @@ pub enum Frame<T> {
     Bookmark {
         /// The version.
         version: String,
-        /// Whether all initial events of a streamed list were sent (KEP-3157).
-        list_complete: bool,
     },
     /// The server ends the watch.
     Error {
@@ -61,12 +60,24 @@ pub trait Decode: Clone + Send + Sync + 'static {
     /// Media type to ask for in watches.
     const WATCH: &'static str;
 
-    /// Reads a list answer.
-    fn page(&self, body: &[u8]) -> Result<Page<Self::Item>, String>;
+    /// Takes the answer to a list in pieces.
+    type List: ListDecode<Item = Self::Item>;
+    /// Starts to read a list.
+    fn list(&self) -> Self::List;
     /// The first whole frame at the front of `stream` and how many bytes it takes, or `None` when more are needed.
     fn split<'a>(&self, stream: &'a [u8]) -> Result<Option<(&'a [u8], usize)>, String>;
     /// Reads a frame.
     fn frame(&self, frame: &[u8]) -> Result<Frame<Self::Item>, String>;
+}
+
+/// Reads the answer to one list.
+pub trait ListDecode: Send {
+    /// What comes out.
+    type Item;
+    /// Takes the next piece of the answer.
+    fn push(&mut self, piece: &[u8]) -> Result<(), String>;
+    /// All pieces have come.
+    fn finish(self) -> Result<Listed<Self::Item>, String>;
 }
 
 /// JSON into a typed API object, without its managedFields.
@@ -95,6 +106,63 @@ struct Head {
     r#type: String,
 }
 
+/// The part of a list that is read; `items` lose their managedFields one by one, so that only one object's are held at a time.
+#[derive(Deserialize)]
+#[serde(bound = "K: DeserializeOwned + Metadata<Ty = ObjectMeta>")]
+struct JsonList<K> {
+    metadata: ListMeta,
+    items: Items<K>,
+}
+
+struct Items<K>(Vec<K>);
+
+impl<'de, K: DeserializeOwned + Metadata<Ty = ObjectMeta>> Deserialize<'de> for Items<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Lean<K>(PhantomData<K>);
+        impl<'de, K: DeserializeOwned + Metadata<Ty = ObjectMeta>> Visitor<'de> for Lean<K> {
+            type Value = Items<K>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of objects")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Items<K>, A::Error> {
+                let mut items = Vec::new();
+                while let Some(mut item) = seq.next_element::<K>()? {
+                    item.metadata_mut().managed_fields = None;
+                    items.push(item);
+                }
+                Ok(Items(items))
+            }
+            fn visit_unit<E>(self) -> Result<Items<K>, E> {
+                Ok(Items(Vec::new())) // the server writes an empty list as null at times
+            }
+        }
+        deserializer.deserialize_any(Lean(PhantomData))
+    }
+}
+
+/// JSON can only be read when all of it has come.
+pub struct JsonBody<K> {
+    body: Vec<u8>,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K: DeserializeOwned + Metadata<Ty = ObjectMeta>> ListDecode for JsonBody<K> {
+    type Item = K;
+
+    fn push(&mut self, piece: &[u8]) -> Result<(), String> {
+        if self.body.len().saturating_add(piece.len()) > LONGEST_LIST {
+            return Err(format!("a list of more than {LONGEST_LIST} bytes can't be right"));
+        }
+        self.body.extend_from_slice(piece);
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Listed<K>, String> {
+        let list: JsonList<K> = serde_json::from_slice(&self.body).map_err(|e| format!("malformed list: {e}"))?;
+        Ok(Listed { items: list.items.0, version: list.metadata.resource_version.unwrap_or_default() })
+    }
+}
+
 /// A bookmark holds an object of the watched kind with nothing but its metadata.
 #[derive(Deserialize)]
 struct Bare {
@@ -107,17 +175,15 @@ fn object<T: DeserializeOwned>(frame: &[u8]) -> Result<T, String> {
 
 impl<K> Decode for Json<K>
 where
-    K: ListableResource + Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + 'static,
+    K: Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + 'static,
 {
     type Item = K;
+    type List = JsonBody<K>;
     const LIST: &'static str = "application/json";
     const WATCH: &'static str = "application/json";
 
-    fn page(&self, body: &[u8]) -> Result<Page<K>, String> {
-        let mut list: List<K> = serde_json::from_slice(body).map_err(|e| format!("malformed list: {e}"))?;
-        list.items.iter_mut().for_each(|item| item.metadata_mut().managed_fields = None);
-        let next = list.metadata.continue_.filter(|token| !token.is_empty());
-        Ok(Page { items: list.items, version: list.metadata.resource_version.unwrap_or_default(), next })
+    fn list(&self) -> JsonBody<K> {
+        JsonBody { body: Vec::new(), kind: PhantomData }
     }
 
     fn split<'a>(&self, stream: &'a [u8]) -> Result<Option<(&'a [u8], usize)>, String> {
@@ -141,9 +207,7 @@ where
             }
             "BOOKMARK" => {
                 let meta = object::<Bare>(frame)?.metadata;
-                let end = meta.annotations.as_ref().and_then(|a| a.get("k8s.io/initial-events-end"));
-                let list_complete = end.is_some_and(|v| v == "true");
-                Ok(Frame::Bookmark { version: meta.resource_version.unwrap_or_default(), list_complete })
+                Ok(Frame::Bookmark { version: meta.resource_version.unwrap_or_default() })
             }
             "ERROR" => {
                 let status: Status = object(frame)?;
@@ -178,16 +242,28 @@ fn report(problems: &[String]) {
     problems.iter().for_each(|problem| warn!("{problem}"));
 }
 
+impl<T: Slim + Send> ListDecode for slim::ListReader<T> {
+    type Item = T;
+
+    fn push(&mut self, piece: &[u8]) -> Result<(), String> {
+        slim::ListReader::push(self, piece).map_err(|e| e.to_string())
+    }
+
+    fn finish(self) -> Result<Listed<T>, String> {
+        let list = slim::ListReader::finish(self).map_err(|e| e.to_string())?;
+        report(&list.problems);
+        Ok(Listed { items: list.items, version: list.resource_version })
+    }
+}
+
 impl<T: Slim + Send + 'static> Decode for Protobuf<T> {
     type Item = T;
+    type List = slim::ListReader<T>;
     const LIST: &'static str = slim::ACCEPT;
     const WATCH: &'static str = slim::ACCEPT_WATCH;
 
-    fn page(&self, body: &[u8]) -> Result<Page<T>, String> {
-        let page = slim::page(body, &self.node).map_err(|e| e.to_string())?;
-        report(&page.problems);
-        let next = Some(page.continue_token).filter(|token| !token.is_empty());
-        Ok(Page { items: page.items, version: page.resource_version, next })
+    fn list(&self) -> slim::ListReader<T> {
+        slim::ListReader::new(&self.node)
     }
 
     fn split<'a>(&self, stream: &'a [u8]) -> Result<Option<(&'a [u8], usize)>, String> {
@@ -201,9 +277,7 @@ impl<T: Slim + Send + 'static> Decode for Protobuf<T> {
                 Frame::Applied(decoded.object, decoded.resource_version)
             }
             slim::Event::Deleted(decoded) => Frame::Deleted(decoded.object, decoded.resource_version),
-            slim::Event::Bookmark { resource_version, initial_events_end } => {
-                Frame::Bookmark { version: resource_version, list_complete: initial_events_end }
-            }
+            slim::Event::Bookmark { resource_version } => Frame::Bookmark { version: resource_version },
             slim::Event::Error { code, reason, message } => Frame::Error { code: u16::try_from(code).unwrap_or(500), reason, message },
         })
     }
@@ -227,18 +301,24 @@ mod tests {
         let Ok(Frame::Applied(pod, version)) = Json::<Pod>::new().frame(&line("MODIFIED", POD)) else { panic!("applied") };
         assert_eq!((pod.metadata.name.as_deref(), version.as_str()), (Some("web"), "7"));
         assert_eq!(pod.metadata.managed_fields, None);
-        let list = format!(r#"{{"kind":"PodList","apiVersion":"v1","metadata":{{"resourceVersion":"9","continue":"c"}},"items":[{POD}]}}"#);
-        let page = Json::<Pod>::new().page(list.as_bytes()).expect("page");
-        assert_eq!((page.version.as_str(), page.next.as_deref()), ("9", Some("c")));
-        assert_eq!(page.items[0].metadata.managed_fields, None);
+        let list = format!(r#"{{"kind":"PodList","apiVersion":"v1","metadata":{{"resourceVersion":"9"}},"items":[{POD},{POD}]}}"#);
+        let read = |text: &str| {
+            let mut list = Json::<Pod>::new().list();
+            text.as_bytes().chunks(10).try_for_each(|piece| list.push(piece))?;
+            list.finish()
+        };
+        let listed = read(&list).expect("list");
+        assert_eq!((listed.version.as_str(), listed.items.len()), ("9", 2));
+        assert!(listed.items.iter().all(|pod| pod.metadata.managed_fields.is_none()));
+        assert_eq!(read(r#"{"metadata":{"resourceVersion":"9"},"items":null}"#).map(|l| l.items.len()), Ok(0));
+        assert!(read(&list[..list.len() - 1]).is_err());
     }
 
     #[test]
     fn other_events_are_read_without_a_pod() {
         let json = Json::<Pod>::new();
-        let bookmark = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"resourceVersion":"12","creationTimestamp":null,
-            "annotations":{"k8s.io/initial-events-end":"true"}},"spec":{"containers":null},"status":{}}"#;
-        assert_eq!(json.frame(&line("BOOKMARK", bookmark)), Ok(Frame::Bookmark { version: "12".into(), list_complete: true }));
+        let bookmark = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"resourceVersion":"12","creationTimestamp":null},"spec":{"containers":null},"status":{}}"#;
+        assert_eq!(json.frame(&line("BOOKMARK", bookmark)), Ok(Frame::Bookmark { version: "12".into() }));
         let gone = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"too old","reason":"Expired","code":410}"#;
         let want = Frame::Error { code: 410, reason: "Expired".into(), message: "too old".into() };
         assert_eq!(json.frame(&line("ERROR", gone)), Ok(want));

@@ -18,7 +18,7 @@ mod watch;
 pub use backoff::{Backoff, jittered, random_part};
 pub use client::{KubeApi, LEASE_NAMESPACE};
 pub use connect::ConnectError;
-pub use events::{EventType, Recorder};
+pub use events::{EventRates, EventType, Recorder};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;

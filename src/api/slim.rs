@@ -3,16 +3,19 @@
 //! In: response bodies and watch frames. Out: slim objects, each with the problems found in it. Owns and keeps nothing.
 //!
 //! Only the fields that a node reads are declared (`slim/wire.rs`); the decoder steps over all others, so `managedFields`,
-//! annotations and owner references never reach the heap. A list is walked in place: one object at a time is decoded.
+//! annotations and owner references never reach the heap. A list is read while it comes in ([`ListReader`]): one object at a time is decoded.
 //! A malformed part of an object costs that part only; it is named in [`Decoded::problems`].
 
 mod convert;
+mod reader;
 mod wire;
 
 #[cfg(test)]
 mod tests;
 
 use prost::Message;
+
+pub use reader::ListReader;
 
 use crate::model::service::{EndpointSlice, Service, ServiceName};
 
@@ -70,16 +73,14 @@ pub struct Decoded<T> {
     pub problems: Vec<String>,
 }
 
-/// One page of a list.
+/// A whole list.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Page<T> {
-    /// The objects of the page.
+pub struct Objects<T> {
+    /// Its objects.
     pub items: Vec<T>,
     /// The list's `metadata.resourceVersion`: where a watch starts.
     pub resource_version: String,
-    /// `metadata.continue`: asks for the next page; empty on the last one.
-    pub continue_token: String,
-    /// What was wrong with objects of the page.
+    /// What was wrong with them.
     pub problems: Vec<String>,
 }
 
@@ -94,8 +95,6 @@ pub enum Event<T> {
     Bookmark {
         /// The version.
         resource_version: String,
-        /// Whether it closes the initial events of a streamed list (KEP-3157).
-        initial_events_end: bool,
     },
     /// ERROR: the watch ends here.
     Error {
@@ -106,33 +105,6 @@ pub enum Event<T> {
         /// The server's words.
         message: String,
     },
-}
-
-/// Reads a list answer.
-pub fn page<T: Slim>(body: &[u8], node: &str) -> Result<Page<T>, DecodeError> {
-    let raw = wire::unwrap(body)?;
-    let mut page = Page { items: Vec::new(), resource_version: String::new(), continue_token: String::new(), problems: Vec::new() };
-    for field in wire::Fields(raw) {
-        match field? {
-            (1, bytes) => {
-                let meta = wire::ListMeta::decode(bytes).map_err(|e| malformed("list", &e))?;
-                page.resource_version = meta.resource_version;
-                page.continue_token = meta.r#continue;
-            }
-            (2, bytes) => {
-                let mut decoded = T::read(bytes, node)?;
-                page.problems.append(&mut decoded.problems);
-                page.items.push(decoded.object);
-            }
-            _ => {}
-        }
-    }
-    Ok(page)
-}
-
-/// Reads the answer to a get of one object.
-pub fn object<T: Slim>(body: &[u8], node: &str) -> Result<Decoded<T>, DecodeError> {
-    T::read(wire::unwrap(body)?, node)
 }
 
 /// Splits the first frame off a watch stream: the frame's payload and the number of bytes used, or `None` when more are needed.
@@ -164,8 +136,7 @@ pub fn event<T: Slim>(frame: &[u8], node: &str) -> Result<Event<T>, DecodeError>
         b"BOOKMARK" => {
             let object = wire::Bookmark::decode(raw).map_err(|e| malformed("bookmark", &e))?;
             let meta = object.metadata.unwrap_or_default();
-            let initial_events_end = meta.annotations.get("k8s.io/initial-events-end").is_some_and(|v| v == "true");
-            Ok(Event::Bookmark { resource_version: meta.resource_version, initial_events_end })
+            Ok(Event::Bookmark { resource_version: meta.resource_version })
         }
         b"ERROR" => {
             let status = wire::Status::decode(raw).map_err(|e| malformed("Status", &e))?;

@@ -4,26 +4,23 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures::stream::{BoxStream, StreamExt, unfold};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use kube::Resource;
-use kube::api::{ListParams, WatchParams};
+use kube::api::{ListParams, VersionMatch, WatchParams};
 use kube::client::Body;
 use kube::core::Request as Builder;
 use tokio::time::timeout;
 
 use super::backoff::random_part;
+use super::client::Built;
 use super::connect::chain;
-use super::decode::{Decode, Frame, Page};
-use super::transport::{Transport, no_answer};
-use super::watch::{Begin, Source};
+use super::decode::{Decode, Frame, ListDecode, Listed};
+use super::transport::{DEADLINE, Transport, no_answer};
+use super::watch::Source;
 use super::{Error, ErrorKind, Result};
 
-/// Objects a page, where the server doesn't stream lists. A page of 500 Services is about 0.5 MB of protobuf.
-const PAGE: u32 = 500;
-/// Largest page accepted: 500 of the largest possible objects would be more, but no cluster has them.
-const LARGEST_PAGE: usize = 256 << 20;
-/// A page may take longer than an ordinary call.
-const PAGE_DEADLINE: Duration = Duration::from_secs(30);
+/// A list may take longer than an ordinary call to begin; then its parts come without a pause.
+const HEAD_DEADLINE: Duration = Duration::from_secs(30);
 /// How long the server ends a watch after (client-go: 5 to 10 minutes, at random).
 const SHORTEST_WATCH: Duration = Duration::from_secs(300);
 /// Bookmarks come about once a minute: a watch that is silent for twice that long is dead.
@@ -69,6 +66,13 @@ impl<D: Decode> HttpSource<D> {
         Self { transport, selection, decode }
     }
 
+    async fn open(&self, request: Built, accept: &'static str) -> Result<Body> {
+        let request = request.map_err(|e| self.error(ErrorKind::Refused(400, e.to_string())))?;
+        let head = timeout(HEAD_DEADLINE, self.transport.open(request, accept)).await;
+        let response = head.unwrap_or_else(|_| Err(no_answer(HEAD_DEADLINE))).map_err(|kind| self.error(kind))?;
+        Ok(response.into_body())
+    }
+
     fn error(&self, kind: ErrorKind) -> Error {
         Error { action: self.selection.action.to_owned(), kind }
     }
@@ -77,45 +81,35 @@ impl<D: Decode> HttpSource<D> {
 impl<D: Decode> Source for HttpSource<D> {
     type Item = D::Item;
 
-    async fn page(&self, next: Option<&str>) -> Result<Page<D::Item>> {
+    async fn list(&self, at_least: &str) -> Result<Listed<D::Item>> {
         let params = ListParams {
             label_selector: self.selection.labels.map(str::to_owned),
             field_selector: self.selection.fields.clone(),
-            limit: Some(PAGE),
-            continue_token: next.map(str::to_owned),
             ..ListParams::default()
         };
-        let request = Builder::new(&self.selection.path).list(&params);
-        let request = request.map_err(|e| self.error(ErrorKind::Refused(400, e.to_string())))?;
-        let exchange = async {
-            let body = self.transport.open(request, D::LIST).await?.into_body();
-            let body = Limited::new(body, LARGEST_PAGE).collect().await;
-            body.map(|body| body.to_bytes()).map_err(|e| ErrorKind::Unavailable(format!("the answer broke off: {}", chain(e.as_ref()))))
-        };
-        let body = timeout(PAGE_DEADLINE, exchange).await.unwrap_or_else(|_| Err(no_answer(PAGE_DEADLINE)));
-        let body = body.map_err(|kind| self.error(kind))?;
-        self.decode.page(&body).map_err(|reason| self.error(ErrorKind::Unavailable(reason)))
+        let params = params.at(at_least).matching(VersionMatch::NotOlderThan);
+        let mut body = self.open(Builder::new(&self.selection.path).list(&params), D::LIST).await?;
+        let broken = |reason| self.error(ErrorKind::Unavailable(reason));
+        let mut list = self.decode.list();
+        while let Some(part) = timeout(DEADLINE, body.frame()).await.map_err(|_| self.error(no_answer(DEADLINE)))? {
+            let part = part.map_err(|e| broken(format!("the answer broke off: {}", chain(&e))))?;
+            if let Ok(data) = part.into_data() {
+                list.push(&data).map_err(broken)?;
+            }
+        }
+        list.finish().map_err(broken)
     }
 
-    async fn watch(&self, from: Begin<'_>) -> Result<BoxStream<'static, Result<Frame<D::Item>>>> {
+    async fn watch(&self, version: &str) -> Result<BoxStream<'static, Result<Frame<D::Item>>>> {
         let seconds = (SHORTEST_WATCH + random_part(SHORTEST_WATCH)).as_secs();
         let params = WatchParams {
             label_selector: self.selection.labels.map(str::to_owned),
             field_selector: self.selection.fields.clone(),
-            timeout: Some(u32::try_from(seconds).unwrap_or(300)),
-            bookmarks: true,
-            send_initial_events: matches!(from, Begin::List { .. }),
+            timeout: u32::try_from(seconds).ok(),
+            ..WatchParams::default()
         };
-        let version = match from {
-            Begin::List { at_least } => at_least,
-            Begin::Version(version) => version,
-        };
-        let request = Builder::new(&self.selection.path).watch(&params, version);
-        let request = request.map_err(|e| self.error(ErrorKind::Refused(400, e.to_string())))?;
-        let head = timeout(PAGE_DEADLINE, self.transport.open(request, D::WATCH)).await;
-        let response = head.unwrap_or_else(|_| Err(no_answer(PAGE_DEADLINE))).map_err(|kind| self.error(kind))?;
         let frames = Frames {
-            body: response.into_body(),
+            body: self.open(Builder::new(&self.selection.path).watch(&params, version), D::WATCH).await?,
             buffer: BytesMut::new(),
             decode: self.decode.clone(),
             action: self.selection.action,

@@ -1,7 +1,10 @@
 //! List and watch as one state machine: what [`super::WatchEvent`] promises, over a [`Source`].
 //!
-//! In: pages and frames. Out: events. A lost connection resumes from the last version; lost history (410) starts over with a
-//! snapshot. The first list is streamed (KEP-3157) from the server's cache: one object at a time, no read from etcd.
+//! In: lists and frames. Out: events. A lost connection resumes from the last version; lost history (410) starts over with a
+//! snapshot. Lists come from the server's watch cache, which costs etcd nothing, and are never older than what was seen before.
+//!
+//! Streamed lists (KEP-3157) are not used: the server refuses them when its etcd is older than 3.4.31, and one object at a time is
+//! held either way.
 
 use std::future::Future;
 use std::time::Duration;
@@ -12,7 +15,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::backoff::Backoff;
-use super::decode::{Frame, Page};
+use super::decode::{Frame, Listed};
 use super::transport::refused_with;
 use super::{Error, ErrorKind, Result, WatchEvent};
 
@@ -23,26 +26,14 @@ const TOO_SHORT: Duration = Duration::from_secs(1);
 /// Any version that the server has in its cache.
 const ANY: &str = "0";
 
-/// Where a watch starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begin<'a> {
-    /// With everything there is, then a bookmark that says so, then changes.
-    List {
-        /// The list must not be older than this version.
-        at_least: &'a str,
-    },
-    /// With what came after this version.
-    Version(&'a str),
-}
-
-/// Where pages and frames come from: the API server, or a script in tests.
+/// Where lists and frames come from: the API server, or a script in tests.
 pub trait Source: Send + Sync + 'static {
     /// The objects.
     type Item: Send + 'static;
-    /// Reads one page of a consistent list.
-    fn page(&self, next: Option<&str>) -> impl Future<Output = Result<Page<Self::Item>>> + Send;
-    /// Opens a watch.
-    fn watch(&self, from: Begin<'_>) -> impl Future<Output = Result<Frames<Self::Item>>> + Send;
+    /// Lists everything, as of the given version or any later one.
+    fn list(&self, at_least: &str) -> impl Future<Output = Result<Listed<Self::Item>>> + Send;
+    /// Opens a watch for what came after this version.
+    fn watch(&self, version: &str) -> impl Future<Output = Result<Frames<Self::Item>>> + Send;
     /// Waits until the server answers again after it did not: ends a long pause early.
     fn recovered(&self) -> impl Future<Output = ()> + Send;
 }
@@ -51,15 +42,11 @@ pub trait Source: Send + Sync + 'static {
 pub type Frames<T> = BoxStream<'static, Result<Frame<T>>>;
 
 enum State<T> {
-    /// Nothing is known, or not any more. Next: [`State::Streaming`], or [`State::Paging`] when the server can't stream lists.
+    /// Nothing is known, or not any more. Next: a snapshot and [`State::Known`].
     Start { at_least: String },
-    /// The objects of a streamed list come in. Next: a snapshot and [`State::Watching`].
-    Streaming { items: Vec<T>, frames: Frames<T> },
-    /// Some pages of a list are read. Next: more of them, at last a snapshot and [`State::Listed`].
-    Paging { items: Vec<T>, next: Option<String> },
     /// Everything up to `version` is known, no watch is open. Next: [`State::Watching`].
-    Listed { version: String },
-    /// Changes come in. Next: [`State::Listed`] when the connection ends, [`State::Start`] when history was lost.
+    Known { version: String },
+    /// Changes come in. Next: [`State::Known`] when the connection ends, [`State::Start`] when history was lost.
     Watching { version: String, frames: Frames<T>, since: Instant },
 }
 
@@ -97,64 +84,32 @@ type Step<T> = (Option<WatchEvent<T>>, State<T>);
 impl<S: Source> Machine<S> {
     async fn step(&mut self, state: State<S::Item>) -> Step<S::Item> {
         match state {
-            State::Start { at_least } => match self.source.watch(Begin::List { at_least: &at_least }).await {
-                Ok(frames) => (None, State::Streaming { items: Vec::new(), frames }),
-                Err(error) if streaming_refused(&error) => (None, State::Paging { items: Vec::new(), next: None }),
+            State::Start { at_least } => match self.source.list(&at_least).await {
+                Ok(list) => {
+                    self.succeeded();
+                    let mut items = list.items;
+                    items.shrink_to_fit();
+                    (Some(WatchEvent::Snapshot(items)), State::Known { version: list.version })
+                }
                 Err(error) => {
-                    let next = if from_the_future(&error) { ANY.to_owned() } else { at_least };
-                    self.failed(error, State::Start { at_least: next })
+                    let at_least = if from_the_future(&error) { ANY.to_owned() } else { at_least };
+                    self.failed(error, State::Start { at_least })
                 }
             },
-            State::Streaming { items, mut frames } => match frames.next().await {
-                Some(Ok(frame)) => self.listed_frame(items, frames, frame),
-                Some(Err(error)) => self.failed(error, State::Start { at_least: ANY.into() }),
-                None => self.failed(self.broken_off(), State::Start { at_least: ANY.into() }),
-            },
-            State::Paging { mut items, next } => match self.source.page(next.as_deref()).await {
-                Ok(page) => {
-                    items.extend(page.items);
-                    match page.next {
-                        Some(next) => (None, State::Paging { items, next: Some(next) }),
-                        None => self.snapshot(items, State::Listed { version: page.version }),
-                    }
-                }
-                // Also when the continue token is too old: the whole list again.
-                Err(error) => self.failed(error, State::Start { at_least: ANY.into() }),
-            },
-            State::Listed { version } => match self.source.watch(Begin::Version(&version)).await {
+            State::Known { version } => match self.source.watch(&version).await {
                 Ok(frames) => (None, State::Watching { version, frames, since: Instant::now() }),
                 Err(error) if gone(&error) => (None, State::Start { at_least: version }),
                 Err(error) if from_the_future(&error) => self.failed(error, State::Start { at_least: ANY.into() }),
-                Err(error) => self.failed(error, State::Listed { version }),
+                Err(error) => self.failed(error, State::Known { version }),
             },
             State::Watching { version, mut frames, since } => match frames.next().await {
                 Some(Ok(frame)) => self.frame(version, frames, since, frame),
-                Some(Err(error)) => self.failed(error, State::Listed { version }),
+                Some(Err(error)) => self.failed(error, State::Known { version }),
                 None => {
                     self.pause = since.elapsed() < TOO_SHORT;
-                    (None, State::Listed { version })
+                    (None, State::Known { version })
                 }
             },
-        }
-    }
-
-    /// A frame of a streamed list.
-    fn listed_frame(&mut self, mut items: Vec<S::Item>, frames: Frames<S::Item>, frame: Frame<S::Item>) -> Step<S::Item> {
-        match frame {
-            Frame::Applied(item, _) => {
-                items.push(item);
-                (None, State::Streaming { items, frames })
-            }
-            Frame::Bookmark { version, list_complete: true } => {
-                self.snapshot(items, State::Watching { version, frames, since: Instant::now() })
-            }
-            Frame::Bookmark { .. } => (None, State::Streaming { items, frames }),
-            // Initial events are never deletions; whatever this is, a new list is right.
-            Frame::Deleted(..) => self.failed(self.broken_off(), State::Start { at_least: ANY.into() }),
-            Frame::Error { code, reason, message } => {
-                let error = self.error(refused_with(code, &reason, message));
-                self.failed(error, State::Start { at_least: ANY.into() })
-            }
         }
     }
 
@@ -169,25 +124,19 @@ impl<S: Source> Machine<S> {
                 self.succeeded();
                 (Some(WatchEvent::Deleted(item)), State::Watching { version, frames, since })
             }
-            Frame::Bookmark { version, .. } => {
+            Frame::Bookmark { version } => {
                 self.succeeded();
                 (None, State::Watching { version, frames, since })
             }
             Frame::Error { code, reason, message } => {
-                let error = self.error(refused_with(code, &reason, message));
+                let error = Error { action: "watch".into(), kind: refused_with(code, &reason, message) };
                 if gone(&error) {
                     debug!("{error}: reading everything again");
                     return (None, State::Start { at_least: version });
                 }
-                self.failed(error, State::Listed { version })
+                self.failed(error, State::Known { version })
             }
         }
-    }
-
-    fn snapshot(&mut self, mut items: Vec<S::Item>, next: State<S::Item>) -> Step<S::Item> {
-        self.succeeded();
-        items.shrink_to_fit();
-        (Some(WatchEvent::Snapshot(items)), next)
     }
 
     fn failed(&mut self, error: Error, next: State<S::Item>) -> Step<S::Item> {
@@ -212,24 +161,11 @@ impl<S: Source> Machine<S> {
             () = async { self.source.recovered().await; tokio::time::sleep(super::backoff::random_part(FIRST_PAUSE)).await } => {}
         }
     }
-
-    fn error(&self, kind: ErrorKind) -> Error {
-        Error { action: "watch".into(), kind }
-    }
-
-    fn broken_off(&self) -> Error {
-        self.error(ErrorKind::Unavailable("the list broke off".into()))
-    }
 }
 
 /// History before the version was compacted away.
 fn gone(error: &Error) -> bool {
     matches!(error.kind, ErrorKind::Refused(410, _))
-}
-
-/// The server doesn't know `sendInitialEvents` (feature gate WatchList off): 422, or 400 from older ones.
-fn streaming_refused(error: &Error) -> bool {
-    matches!(error.kind, ErrorKind::Refused(400 | 422, _))
 }
 
 /// The server has not reached our version: it lags behind another one for a moment, or its etcd was restored from a backup.

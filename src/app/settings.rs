@@ -12,7 +12,6 @@ use crate::network::dns::ClusterDns;
 use crate::node::NodeSettings;
 use crate::pods::context::Settings as PodSettings;
 use crate::pods::images::ImageSettings;
-use crate::runtime::CriSettings;
 use crate::runtime::host::HostTraits;
 use crate::runtime::log::rotate::Policy;
 use crate::runtime::translate::TranslateSettings;
@@ -52,15 +51,6 @@ pub fn node(config: &Config) -> NodeSettings {
         lease_duration: Duration::from_secs(u64::from(kubelet.node_lease_duration_seconds)),
         max_images: kubelet.node_status_max_images,
         version: KUBERNETES_VERSION.to_owned(),
-    }
-}
-
-/// For `runtime`.
-pub fn runtime(config: &KubeletConfiguration) -> CriSettings {
-    CriSettings {
-        runtime_endpoint: config.container_runtime_endpoint.clone(),
-        image_endpoint: config.image_service_endpoint.clone(),
-        request_timeout: config.runtime_request_timeout,
     }
 }
 
@@ -147,7 +137,6 @@ pub fn pods(config: &Config, facts: &NodeFacts, runtime_name: String) -> PodSett
         runtime_name,
         resolv_conf: path(&config.kubelet.resolv_conf),
         crash_loop_max: config.kubelet.crash_loop_back_off.max_container_restart_period,
-        sync_frequency: config.kubelet.sync_frequency,
     }
 }
 

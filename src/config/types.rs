@@ -171,6 +171,9 @@ pub struct KubeletConfiguration {
     pub container_log_max_size: Option<u64>,
     /// Log files kept of one container, the current one included.
     pub container_log_max_files: u32,
+    /// How often sizes of log files are looked at.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub container_log_monitor_interval: Duration,
 
     /// Requests per second to the API server.
     #[serde(rename = "kubeAPIQPS")]

@@ -35,8 +35,6 @@ const UNSERVED: &[&str] = &[
     "protectKernelDefaults",
     "featureGates",
     "memorySwap.swapBehavior",
-    "containerLogMaxSize",
-    "containerLogMaxFiles",
     "reservedSystemCPUs",
     "kernelMemcgNotification",
     "enableSystemLogQuery",

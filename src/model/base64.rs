@@ -8,7 +8,7 @@ use serde::de::value::{Error, StrDeserializer};
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim().trim_end_matches('=');
     let mut standard: String = digits.chars().map(|c| if c == '-' { '+' } else { c }).map(|c| if c == '_' { '/' } else { c }).collect();
-    while standard.len() % 4 != 0 {
+    while !standard.len().is_multiple_of(4) {
         standard.push('=');
     }
     // The API types carry a decoder: one more crate for the same would only add code.

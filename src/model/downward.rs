@@ -18,7 +18,9 @@ pub enum DownwardError {
     #[error("field {0:?} is not offered by the downward API; see fieldRef in the Pod reference for those that are")]
     UnknownField(String),
     /// The resource is not one of those that the downward API offers.
-    #[error("resource {0:?} is not offered by the downward API; write limits. or requests. and cpu, memory, ephemeral-storage or hugepages-SIZE")]
+    #[error(
+        "resource {0:?} is not offered by the downward API; write limits. or requests. and cpu, memory, ephemeral-storage or hugepages-SIZE"
+    )]
     UnknownResource(String),
     /// The pod has no such container.
     #[error("resourceFieldRef names container {0:?}, which the pod does not have")]
@@ -200,11 +202,7 @@ mod tests {
                 annotations: map(&[("note", "say \"hi\"\n\tπ \u{200b}\x01"), ("x/y", "z")]),
                 ..Default::default()
             },
-            spec: Some(PodSpec {
-                node_name: Some("n1".into()),
-                service_account_name: Some("default".into()),
-                ..Default::default()
-            }),
+            spec: Some(PodSpec { node_name: Some("n1".into()), service_account_name: Some("default".into()), ..Default::default() }),
             status: None,
         }
     }

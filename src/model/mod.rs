@@ -1,7 +1,7 @@
 //! Words that every room shares: ids, quantities, QoS classes, resource sums, slim Services. Pure, no I/O.
 
-pub mod clock;
 pub mod base64;
+pub mod clock;
 pub mod downward;
 pub mod hash;
 pub mod ids;

@@ -59,6 +59,4 @@ pub struct Settings {
     pub resolv_conf: Option<PathBuf>,
     /// Longest delay in a crash loop.
     pub crash_loop_max: Duration,
-    /// How often a pod with projected contents is brought up to date, jittered up to one and a half times.
-    pub sync_frequency: Duration,
 }

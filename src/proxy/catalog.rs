@@ -49,6 +49,14 @@ impl Catalog {
         })
     }
 
+    /// The same name, sharing its namespace's text with a Service that is here already.
+    pub(super) fn share_namespace(&self, id: &ServiceName) -> ServiceName {
+        let first = ServiceName { namespace: id.namespace.clone(), name: Arc::default() };
+        let neighbour = self.read(|services| services.range(first..).next().map(|(neighbour, _)| neighbour.namespace.clone()));
+        let namespace = neighbour.filter(|namespace| *namespace == id.namespace).unwrap_or_else(|| id.namespace.clone());
+        ServiceName { namespace, name: id.name.clone() }
+    }
+
     /// All names, in order.
     pub(super) fn names(&self) -> Vec<ServiceName> {
         self.read(|services| services.keys().cloned().collect())

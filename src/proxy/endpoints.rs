@@ -1,16 +1,17 @@
 //! Which endpoints take the connections of a Service port. Pure.
 
-use crate::model::service::{Endpoint, EndpointSlice, ServicePort};
+use crate::model::service::{Endpoint, ServicePort};
 use crate::nft::Family;
 
 use super::frontend::{Backend, family_of};
+use super::tracker::Slice;
 
 /// The endpoints of a Service port in one family, sorted by address and port, each once.
 ///
 /// Endpoints are matched by the slice port's name and protocol. Ready ones serve; if there is none, those that still serve while they
 /// terminate (KEP-1669), so that the last pod of a rolling update finishes its work. An endpoint in two slices counts as the last one
 /// that isn't terminating (`pkg/proxy/endpointslicecache.go`): it may have moved, or its address may have been given to a new pod.
-pub fn select(slices: &[EndpointSlice], port: &ServicePort, family: Family) -> Vec<Backend> {
+pub fn select(slices: &[Slice], port: &ServicePort, family: Family) -> Vec<Backend> {
     let mut candidates: Vec<(Backend, &Endpoint)> = slices
         .iter()
         .flat_map(|slice| slice.ports.iter().map(move |p| (slice, p)))
@@ -51,7 +52,7 @@ pub fn assign(standing: &[Backend], wanted: &[Backend]) -> Box<[Backend]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::service::{EndpointPort, Protocol, ServiceName};
+    use crate::model::service::{EndpointPort, Protocol};
 
     fn port(name: &str, protocol: Protocol) -> ServicePort {
         ServicePort { name: name.into(), protocol, port: 80, node_port: 0 }
@@ -64,10 +65,9 @@ mod tests {
         Endpoint { ip: ip.parse().unwrap(), ready: has('r'), serving: has('s'), terminating: has('t'), local: has('l') }
     }
 
-    fn slice(endpoints: &[&str], ports: &[(&str, Protocol, u16)]) -> EndpointSlice {
-        EndpointSlice {
-            id: ServiceName { namespace: "d".into(), name: "s".into() },
-            service: "s".into(),
+    fn slice(endpoints: &[&str], ports: &[(&str, Protocol, u16)]) -> Slice {
+        Slice {
+            name: "s".into(),
             endpoints: endpoints.iter().map(|e| endpoint(e)).collect(),
             ports: ports
                 .iter()
@@ -82,7 +82,8 @@ mod tests {
 
     #[test]
     fn conditions_decide() {
-        let cases: [(&str, &[&[&str]], &[&str]); 8] = [
+        type Case = (&'static str, &'static [&'static [&'static str]], &'static [&'static str]);
+        let cases: [Case; 8] = [
             ("sorted", &[&["10.0.0.2 rs", "10.0.0.1 rs"]], &["10.0.0.1:80", "10.0.0.2:80"]),
             ("not ready", &[&["10.0.0.1 rs", "10.0.0.2 "]], &["10.0.0.1:80"]),
             ("ready beats terminating", &[&["10.0.0.1 rs", "10.0.0.2 st"]], &["10.0.0.1:80"]),

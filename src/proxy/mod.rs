@@ -108,7 +108,7 @@ async fn follow<N, O, F>(
             }
             Some(event) = slices.next(), if !slices.is_done() => {
                 if let WatchEvent::Failing(error) = &event {
-                    slices_fail(error);
+                    warn!("{}", without_slices(error));
                 }
                 tracker.slice_event(event);
             }
@@ -118,15 +118,14 @@ async fn follow<N, O, F>(
     }
 }
 
-/// A stock cluster's RBAC lets nodes watch Services but not EndpointSlices.
-fn slices_fail(error: &crate::api::Error) {
+/// What to do when EndpointSlices can't be watched: a stock cluster's RBAC lets nodes watch Services, but not their slices.
+fn without_slices(error: &crate::api::Error) -> String {
     match &error.kind {
-        ErrorKind::Forbidden(_) => warn!(
-            "this node may not watch EndpointSlices: bind ClusterRole system:node-proxier to group system:nodes \
+        ErrorKind::Forbidden(_) => "this node may not watch EndpointSlices: bind ClusterRole system:node-proxier to group system:nodes \
              (kubectl create clusterrolebinding kubelet-rs-node-proxier --clusterrole=system:node-proxier --group=system:nodes); \
-             until then Services are not programmed on this node, and pods run all the same"
-        ),
-        _ => warn!("{error}; Services stay as they are meanwhile"),
+             until then Services stay as they are on this node, and pods run all the same"
+            .to_string(),
+        _ => format!("{error}; Services stay as they are meanwhile"),
     }
 }
 

@@ -32,7 +32,7 @@ pub fn service(name: &str, ips: &str, ports: &str) -> Service {
         let mut words = text.split(' ');
         let protocol = protocol(words.next().unwrap());
         let port = words.next().unwrap().parse().unwrap();
-        ServicePort { name: "".into(), protocol, port, node_port: words.next().map_or(0, |p| p.parse().unwrap()) }
+        ServicePort { name: Default::default(), protocol, port, node_port: words.next().map_or(0, |p| p.parse().unwrap()) }
     });
     Service { id: id(name), cluster_ips: ips.split_whitespace().map(|ip| ip.parse().unwrap()).collect(), ports: ports.collect() }
 }
@@ -45,7 +45,7 @@ pub fn endpoint_slice(service: &str, endpoints: &str, ports: &str) -> EndpointSl
     });
     let ports = ports.split(", ").map(|text| {
         let (kind, port) = text.split_once(' ').unwrap();
-        EndpointPort { name: "".into(), protocol: protocol(kind), port: port.parse().unwrap() }
+        EndpointPort { name: Default::default(), protocol: protocol(kind), port: port.parse().unwrap() }
     });
     EndpointSlice { id: id(&format!("{service}-1")), service: service.into(), endpoints: endpoints.collect(), ports: ports.collect() }
 }

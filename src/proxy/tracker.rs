@@ -1,24 +1,43 @@
 //! The one owner of Services and EndpointSlices: applies watch events and says which Services changed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use crate::api::WatchEvent;
-use crate::model::service::{EndpointSlice, Service, ServiceName};
+use crate::model::service::{Endpoint, EndpointPort, EndpointSlice, Service, ServiceName};
 
 use super::catalog::Catalog;
 
 /// The Services to look at again, each with the version that was there when it was last taken (`None`: it didn't exist).
 pub type Changes = BTreeMap<ServiceName, Option<Arc<Service>>>;
 
+/// An EndpointSlice as it is kept: beside its Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// The slice's name, in its Service's namespace.
+    pub name: Arc<str>,
+    /// Endpoints.
+    pub endpoints: Box<[Endpoint]>,
+    /// Ports that all endpoints share.
+    pub ports: Box<[EndpointPort]>,
+}
+
+impl From<EndpointSlice> for Slice {
+    fn from(slice: EndpointSlice) -> Self {
+        Self { name: slice.id.name, endpoints: slice.endpoints.into(), ports: slice.ports.into() }
+    }
+}
+
 /// See the module's description.
 #[derive(Debug, Default)]
 pub struct Tracker {
     catalog: Catalog,
-    /// By Service; of each Service sorted by slice name, so that every run decides alike.
-    slices: HashMap<ServiceName, Vec<EndpointSlice>>,
-    /// The Service (of the same namespace) that a slice belongs to.
-    owners: HashMap<ServiceName, Arc<str>>,
+    /// By Service; of each Service sorted by slice name, so that every run decides alike. Keys share their text with the catalog.
+    slices: HashMap<ServiceName, Vec<Slice>>,
+    /// Hashes of all slices' names: one that isn't here is new, and need not be looked for at other Services.
+    known: HashSet<u64>,
+    hasher: RandomState,
     slices_synced: bool,
     changes: Changes,
 }
@@ -46,7 +65,7 @@ impl Tracker {
     }
 
     /// The slices of a Service.
-    pub fn slices_of(&self, service: &ServiceName) -> &[EndpointSlice] {
+    pub fn slices_of(&self, service: &ServiceName) -> &[Slice] {
         self.slices.get(service).map_or(&[], Vec::as_slice)
     }
 
@@ -73,62 +92,94 @@ impl Tracker {
     pub fn slice_event(&mut self, event: WatchEvent<EndpointSlice>) {
         match event {
             WatchEvent::Snapshot(slices) => {
-                let present: BTreeSet<_> = slices.iter().map(|s| &s.id).collect();
-                let gone: Vec<_> = self.owners.keys().filter(|id| !present.contains(id)).cloned().collect();
-                gone.iter().for_each(|id| self.remove_slice(id));
+                let present: HashSet<_> = slices.iter().map(|s| (&s.id.namespace, &s.service, &s.id.name)).collect();
+                let gone = |service: &ServiceName, slice: &Slice| !present.contains(&(&service.namespace, &service.name, &slice.name));
+                let of = |(service, list): (&ServiceName, &Vec<Slice>)| -> Vec<_> {
+                    list.iter().filter(|slice| gone(service, slice)).map(|slice| (service.clone(), slice.name.clone())).collect()
+                };
+                let gone: Vec<_> = self.slices.iter().flat_map(of).collect();
+                for (service, name) in gone {
+                    self.remove_slice(&service, &name);
+                }
                 slices.into_iter().for_each(|slice| self.apply_slice(slice));
                 self.slices_synced = true;
             }
             WatchEvent::Applied(slice) => self.apply_slice(slice),
-            WatchEvent::Deleted(slice) => self.remove_slice(&slice.id),
+            WatchEvent::Deleted(slice) => self.forget_slice(&slice),
             WatchEvent::Failing(_) => {}
         }
     }
 
     /// A Service without cluster IP (ExternalName, or one that lost it) is none for this room.
     fn set_service(&mut self, id: &ServiceName, service: Option<Service>) {
-        let service = service.filter(|s| !s.cluster_ips.is_empty()).map(Arc::new);
-        if self.catalog.get(id) == service {
+        let mut service = service.filter(|s| !s.cluster_ips.is_empty());
+        let before = self.catalog.get(id);
+        if before.as_deref() == service.as_ref() {
             return; // only fields changed that nobody here reads
         }
-        let before = self.catalog.replace(id, service);
+        if let Some(service) = &mut service {
+            service.id = match &before {
+                Some(before) => before.id.clone(),
+                None => self.catalog.share_namespace(&service.id),
+            };
+            if let Some((_, slices)) = self.slices.remove_entry(id) {
+                self.slices.insert(service.id.clone(), slices); // now shares the text
+            }
+        }
+        self.catalog.replace(id, service.map(Arc::new));
         self.changes.entry(id.clone()).or_insert(before);
     }
 
     fn apply_slice(&mut self, slice: EndpointSlice) {
-        match self.owners.get(&slice.id) {
-            Some(owner) if *owner == slice.service => {}
-            Some(_) => self.remove_slice(&slice.id),
-            None => {}
+        let service = service_of(&slice);
+        let standing = self.slices.get_mut(&service).and_then(|list| list.iter_mut().find(|s| s.name == slice.id.name));
+        if let Some(standing) = standing {
+            let slice = Slice::from(slice);
+            if *standing != slice {
+                *standing = slice;
+                self.mark(service);
+            }
+            return;
         }
-        if slice.service.is_empty() {
+        let hash = self.hasher.hash_one(&slice.id);
+        if self.known.contains(&hash) {
+            self.forget_slice(&slice); // it belonged to another Service
+        }
+        if service.name.is_empty() {
             return; // belongs to nobody
         }
-        let service = ServiceName { namespace: slice.id.namespace.clone(), name: slice.service.clone() };
-        let siblings = self.slices.entry(service.clone()).or_insert_with(|| Vec::with_capacity(1));
-        match siblings.binary_search_by(|s| s.id.name.cmp(&slice.id.name)) {
-            Ok(i) => match siblings.get_mut(i) {
-                Some(standing) if *standing != slice => *standing = slice,
-                _ => return,
-            },
-            Err(i) => {
-                self.owners.insert(slice.id.clone(), slice.service.clone());
-                siblings.insert(i, slice);
-            }
-        }
-        self.mark(service);
+        self.known.insert(hash);
+        let key = self.catalog.get(&service).map_or(service, |s| s.id.clone());
+        let list = self.slices.entry(key.clone()).or_insert_with(|| Vec::with_capacity(1));
+        let at = list.partition_point(|s| s.name < slice.id.name);
+        list.insert(at, slice.into());
+        self.mark(key);
     }
 
-    fn remove_slice(&mut self, id: &ServiceName) {
-        let Some(owner) = self.owners.remove(id) else { return };
-        let service = ServiceName { namespace: id.namespace.clone(), name: owner };
-        if let Some(siblings) = self.slices.get_mut(&service) {
-            siblings.retain(|s| s.id.name != id.name);
-            if siblings.is_empty() {
-                self.slices.remove(&service);
-            }
+    /// Removes a slice wherever it is: its label may have changed together with its end.
+    fn forget_slice(&mut self, slice: &EndpointSlice) {
+        if self.remove_slice(&service_of(slice), &slice.id.name) {
+            return;
         }
-        self.mark(service);
+        let here = |(service, list): &(&ServiceName, &Vec<Slice>)| {
+            service.namespace == slice.id.namespace && list.iter().any(|s| s.name == slice.id.name)
+        };
+        if let Some(service) = self.slices.iter().find(here).map(|(service, _)| service.clone()) {
+            self.remove_slice(&service, &slice.id.name);
+        }
+    }
+
+    fn remove_slice(&mut self, service: &ServiceName, name: &Arc<str>) -> bool {
+        let Some(list) = self.slices.get_mut(service) else { return false };
+        let Some(at) = list.iter().position(|s| s.name == *name) else { return false };
+        list.remove(at);
+        if list.is_empty() {
+            self.slices.remove(service);
+        }
+        let id = ServiceName { namespace: service.namespace.clone(), name: name.clone() };
+        self.known.remove(&self.hasher.hash_one(&id));
+        self.mark(service.clone());
+        true
     }
 
     fn mark(&mut self, service: ServiceName) {
@@ -137,6 +188,10 @@ impl Tracker {
             self.changes.entry(service).or_insert(Some(standing));
         }
     }
+}
+
+fn service_of(slice: &EndpointSlice) -> ServiceName {
+    ServiceName { namespace: slice.id.namespace.clone(), name: slice.service.clone() }
 }
 
 #[cfg(test)]

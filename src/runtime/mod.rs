@@ -3,6 +3,7 @@
 //! In: configs made by `translate`. Out: what runs, as [`ObservedPod`]s, and hints that something changed. Owns: one gRPC
 //! channel. Survives a restart: nothing here; the runtime itself is the memory.
 
+pub mod client;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fake;
 pub mod host;

@@ -9,7 +9,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BlockingError {
     /// Earlier work on the same path still hangs. Starting more would use up all threads.
-    #[error("{0} still does not answer; look for a dead network file system there")]
+    #[error("earlier work on {0} has not ended; if that stays so, look for a dead network file system there")]
     Busy(PathBuf),
     /// It did not end in time. The thread stays behind until the kernel lets it go.
     #[error("{0} does not answer within {1:?}; look for a dead network file system there")]

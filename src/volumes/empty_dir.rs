@@ -8,10 +8,10 @@ use std::path::Path;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
+use super::fs_group;
 use super::layout::make_dirs;
 use super::mounts::Mounts;
 use super::problem::Problem;
-use super::fs_group;
 use crate::model::node::NodeFacts;
 use crate::model::quantity::Quantity;
 use crate::model::resources::PodResources;

@@ -14,8 +14,11 @@ pub(super) fn needs_check(kind: &str) -> bool {
     !kind.is_empty()
 }
 
-/// Refuses paths that climb.
+/// Refuses paths that climb or start nowhere.
 pub(super) fn check_path(path: &Path) -> Result<(), Problem> {
+    if !path.is_absolute() {
+        return Err(Problem::Spec(format!("invalid HostPath {path:?}: must be absolute")));
+    }
     if path.components().any(|c| c == Component::ParentDir) {
         return Err(Problem::Spec(format!("invalid HostPath {path:?}: must not contain '..'")));
     }
@@ -108,6 +111,8 @@ mod tests {
     #[test]
     fn paths_that_climb_are_refused() {
         assert!(check_path(Path::new("/var/../etc")).is_err());
+        assert!(check_path(Path::new("var")).is_err());
+        assert!(check_path(Path::new("")).is_err());
         assert!(check_path(Path::new("/var/..lib")).is_ok());
     }
 }

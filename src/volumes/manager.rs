@@ -207,6 +207,9 @@ impl Volumes for VolumeManager {
             }
         }
         if !errors.is_empty() {
+            if let Some(at) = self.ready().get_mut(&uid) {
+                *at = Some(Instant::now() + RETRY);
+            }
             return Err(errors);
         }
         self.ready().insert(uid, refresh);

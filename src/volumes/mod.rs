@@ -4,7 +4,7 @@
 //! and copies of ConfigMaps and Secrets. Survives a restart: directories, mounts and the tokens in them; setting up again finds
 //! them in place and changes nothing.
 //!
-//! The way of one volume: [`kind`] tells what it is. `host_path` and `empty_dir` act at once. All others are made of files: `projected`
+//! The way of one volume: `kind` tells what it is. `host_path` and `empty_dir` act at once. All others are made of files: `projected`
 //! names their parts, `objects` and `token` fetch them, `payload` puts them together, `atomic` writes what differs.
 
 mod atomic;

@@ -75,7 +75,9 @@ impl<'a> Payload<'a> {
             match get(&item.key) {
                 Some(data) => self.add(&item.path, File::new(data, [item.mode, mode]))?,
                 None if optional => {}
-                None => return Err(format!("{what} references non-existent key {:?}; add the key or mark the reference optional", item.key)),
+                None => {
+                    return Err(format!("{what} references non-existent key {:?}; add the key or mark the reference optional", item.key));
+                }
             }
         }
         Ok(())

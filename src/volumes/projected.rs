@@ -111,10 +111,7 @@ fn part(source: &VolumeProjection) -> Result<Part<'_>, Problem> {
     if let Some(s) = &source.service_account_token {
         return Ok(Part::Token(s));
     }
-    let others = [
-        ("clusterTrustBundle", source.cluster_trust_bundle.is_some()),
-        ("podCertificate", source.pod_certificate.is_some()),
-    ];
+    let others = [("clusterTrustBundle", source.cluster_trust_bundle.is_some()), ("podCertificate", source.pod_certificate.is_some())];
     match others.into_iter().find(|(_, set)| *set) {
         Some((name, _)) => Err(Problem::Unsupported(format!("projected.{name}"))),
         None => Err(Problem::Spec("a source of a projected volume is empty".into())),
@@ -143,11 +140,9 @@ mod tests {
         let ca = ConfigMap { data: Some([("ca.crt".to_owned(), "CA".to_owned())].into()), ..Default::default() };
         let token = Token::for_tests("T");
         let fetched = [Fetched::Token(token), Fetched::ConfigMap(Some(Arc::new(ca))), Fetched::Secret(None), Fetched::Nothing];
-        for (security, mode, owner) in [
-            (json!(null), 0o440, None),
-            (json!({"fsGroup": 5}), 0o600, None),
-            (json!({"runAsUser": 6}), 0o600, Some(6)),
-        ] {
+        for (security, mode, owner) in
+            [(json!(null), 0o440, None), (json!({"fsGroup": 5}), 0o600, None), (json!({"runAsUser": 6}), 0o600, Some(6))]
+        {
             let pod = pod(json!({"containers": [{"name": "c", "image": "i"}], "securityContext": security}));
             let payload = projection.payload(&fetched, &PodContext::new(&pod, true), &node()).unwrap();
             let texts: Vec<_> = payload.files().map(|(p, f)| (p, std::str::from_utf8(&f.data).unwrap().to_owned())).collect();

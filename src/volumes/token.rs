@@ -105,7 +105,8 @@ impl Tokens {
             (Ok(status), _) => {
                 let life = life_of(&status, life, Timestamp::now());
                 let text = status.token.filter(|t| !t.is_empty());
-                let text = text.ok_or_else(|| Problem::Spec(format!("the API server sent an empty token for service account {account:?}")))?;
+                let text =
+                    text.ok_or_else(|| Problem::Spec(format!("the API server sent an empty token for service account {account:?}")))?;
                 Ok(Token::new(&text, &context.names.uid, Duration::ZERO, life))
             }
             (Err(error), None) => Err(error.into()),

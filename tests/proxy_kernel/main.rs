@@ -4,6 +4,7 @@
 #[path = "../nft_kernel/host.rs"]
 #[allow(dead_code, reason = "the tests of nft use the rest")]
 mod host;
+mod model;
 mod packets;
 mod place;
 mod speed;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 
 use kubelet_rs::api::WatchEvent;
 
@@ -70,6 +70,8 @@ fn without_endpoints_connections_are_refused() {
             let [pod1, _, outside] = &world.ends;
             succeeds("the other Service works", || pod1.ask(some));
             let node = SocketAddr::from((address(family, 3, 254), 30080));
+            // Somebody else who listens on the host doesn't get the Service's connections.
+            let _other = TcpListener::bind(node).unwrap();
             assert!(refused(&pod1.ask(none)), "from a pod");
             assert!(refused(&ask(none)), "from the host");
             assert!(refused(&outside.ask(node)), "node port");
@@ -86,7 +88,7 @@ fn without_endpoints_connections_are_refused() {
             assert!(refused(&pod1.ask(none)));
             // The Service itself goes: nothing of it is refused any more, it's just some address behind the default route.
             world.service(WatchEvent::Deleted(world.make_service(1, 30080)));
-            eventually("the Service is gone", || crate::host::list(), |rules| !rules.contains("30080"));
+            eventually("the Service is gone", crate::host::list, |rules| !rules.contains("30080"));
         });
     }
 }

@@ -1,6 +1,7 @@
 //! A network namespace beside the host's: a pod, or a machine outside of the cluster.
 #![allow(clippy::disallowed_methods, reason = "tests wait")]
 
+use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::mpsc::{Sender, channel};
@@ -64,8 +65,9 @@ impl Place {
             });
             let socket = UdpSocket::bind((ip, port)).unwrap();
             thread::spawn(move || {
-                while let Ok((_, from)) = socket.recv_from(&mut [0; 64]) {
-                    let _ = socket.send_to(format!("{} {name}\n", from.ip()).as_bytes(), from);
+                let mut question = [0; 4];
+                while let Ok((_, from)) = socket.recv_from(&mut question) {
+                    let _ = socket.send_to(&[&question, format!("{} {name}", from.ip()).as_bytes()].concat(), from);
                 }
             });
         });
@@ -107,8 +109,8 @@ pub fn open(to: SocketAddr) -> Result<(TcpStream, Answer), ErrorKind> {
     Ok((stream, Answer::parse(std::str::from_utf8(&text).unwrap())))
 }
 
-/// A UDP client that keeps its socket, and with it its flow.
-pub struct UdpClient(UdpSocket);
+/// A UDP client that keeps its socket, and with it its flow. It numbers its questions: a late answer is not taken for a new one.
+pub struct UdpClient(UdpSocket, Cell<u32>);
 
 impl UdpClient {
     pub fn new(to: SocketAddr) -> Self {
@@ -116,14 +118,20 @@ impl UdpClient {
         let socket = UdpSocket::bind((any, 0)).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         socket.connect(to).unwrap();
-        Self(socket)
+        Self(socket, Cell::new(0))
     }
 
     pub fn ask(&self) -> Result<Answer, ErrorKind> {
-        self.0.send(b"?").map_err(|e| e.kind())?;
+        self.1.set(self.1.get() + 1);
+        let question = self.1.get().to_be_bytes();
+        self.0.send(&question).map_err(|e| e.kind())?;
         let mut buffer = [0; 64];
-        let len = self.0.recv(&mut buffer).map_err(|e| e.kind())?;
-        Ok(Answer::parse(std::str::from_utf8(&buffer[..len]).unwrap()))
+        loop {
+            let len = self.0.recv(&mut buffer).map_err(|e| e.kind())?;
+            if let Some(text) = buffer[..len].strip_prefix(&question) {
+                return Ok(Answer::parse(std::str::from_utf8(text).unwrap()));
+            }
+        }
     }
 }
 

@@ -1,13 +1,13 @@
 //! What many Services cost: printed with `--nocapture`, and held under bounds that only a mistake in the layout can break.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use kubelet_rs::api::WatchEvent;
 use kubelet_rs::nft::Family;
 use tokio::time::Instant;
 
 use crate::place::ask;
-use crate::world::{World, address};
+use crate::world::World;
 
 /// CPU time of this process, in microseconds.
 fn cpu() -> u128 {
@@ -36,10 +36,10 @@ fn ten_thousand_services() {
                 let vip: SocketAddr = world.vip(n);
                 let (other, pod) = if n % 2 == 0 { (1, 2) } else { (2, 1) };
                 world.slice(WatchEvent::Applied(world.make_slice(n, &[pod])));
-                until(vip, &format!("pod{pod}"), address(Family::Ip, 3, 254));
+                until(vip, &format!("pod{pod}"));
                 let begin = Instant::now();
                 world.slice(WatchEvent::Applied(world.make_slice(n, &[other])));
-                until(vip, &format!("pod{other}"), address(Family::Ip, 3, 254));
+                until(vip, &format!("pod{other}"));
                 begin.elapsed()
             })
             .collect();
@@ -50,7 +50,7 @@ fn ten_thousand_services() {
 }
 
 /// Connects until that server answers twice in a row.
-fn until(vip: SocketAddr, server: &str, _from: IpAddr) {
+fn until(vip: SocketAddr, server: &str) {
     let mut row = 0;
     let begin = Instant::now();
     while row < 2 {

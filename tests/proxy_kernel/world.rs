@@ -1,6 +1,7 @@
 //! A host with a proxy, two pods, and a client outside.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::channel::mpsc::{UnboundedSender, unbounded};
@@ -109,6 +110,19 @@ impl World {
             endpoints: pods.iter().map(endpoint).collect(),
             ports: vec![port("tcp", Protocol::Tcp), port("udp", Protocol::Udp)],
         }
+    }
+
+    /// The rules that a fresh start on an empty host would make, as text.
+    pub fn fresh(&self, services: Vec<Service>, slices: Vec<EndpointSlice>) -> String {
+        let (fake, families) = (nft::Fake::new(), FAMILIES.to_vec());
+        let proxy = Proxy::new(|| std::future::ready(Ok(fake.clone())), conntrack::Kernel, families);
+        let watch = |event| futures::stream::iter([event]).chain(futures::stream::pending()).boxed();
+        let slices = futures::stream::iter([WatchEvent::Snapshot(slices)]).chain(futures::stream::pending()).boxed();
+        self.runtime.block_on(async {
+            let run = proxy.run(watch(WatchEvent::Snapshot(services)), slices);
+            let _ = tokio::time::timeout(Duration::from_millis(300), run).await;
+        });
+        fake.dump()
     }
 
     pub fn vip(&self, n: u16) -> SocketAddr {

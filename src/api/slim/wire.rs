@@ -92,8 +92,6 @@ impl<'a> Iterator for Fields<'a> {
 pub struct ListMeta {
     #[prost(string, tag = "2")]
     pub resource_version: String,
-    #[prost(string, tag = "3")]
-    pub r#continue: String,
 }
 
 /// `meta/v1.Status`.
@@ -119,8 +117,6 @@ pub struct Bookmark {
 pub struct BookmarkMeta {
     #[prost(string, tag = "6")]
     pub resource_version: String,
-    #[prost(map = "string, string", tag = "12")]
-    pub annotations: HashMap<String, String>,
 }
 
 /// `meta/v1.ObjectMeta`.

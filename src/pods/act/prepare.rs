@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use proto::cri::PodSandboxConfig;
+use tokio::time::Instant;
 
 use super::{RETRY, Run};
 use crate::api::events::EventType;
@@ -104,7 +105,10 @@ impl Run {
                 Some(image)
             }
             Err(problem) => {
-                self.failed(Subject::Container(name.to_owned()), problem.reason, problem.message, RETRY);
+                // After a failed pull the next try says soon that it backs off, and until when.
+                let pause = problem.retry_at.filter(|_| problem.reason == "ImagePullBackOff").map(|at| at - Instant::now());
+                let retry = pause.map_or(RETRY, |p| (p, p));
+                self.failed(Subject::Container(name.to_owned()), problem.reason, problem.message, retry);
                 None
             }
         }

@@ -40,9 +40,9 @@ impl Keyring {
         let data = |key: &str| secret.data.as_ref().and_then(|d| d.get(key)).map(|b| b.0.as_slice()).filter(|b| !b.is_empty());
         match secret.type_.as_deref() {
             Some("kubernetes.io/dockerconfigjson") => data(".dockerconfigjson").map_or(Ok(()), |json| self.add_config_json(json)),
-            Some("kubernetes.io/dockercfg") => data(".dockercfg").map_or(Ok(()), |json| {
-                self.add(serde_json::from_slice(json).map_err(|e| not_json(".dockercfg", &e))?)
-            }),
+            Some("kubernetes.io/dockercfg") => {
+                data(".dockercfg").map_or(Ok(()), |json| self.add(serde_json::from_slice(json).map_err(|e| not_json(".dockercfg", &e))?))
+            }
             _ => Ok(()),
         }
     }
@@ -188,7 +188,8 @@ mod tests {
     #[test]
     fn broken_secrets_are_errors_without_their_contents() {
         let mut keyring = Keyring::default();
-        for json in [r#"{"auths":"hunter2"}"#, r#"{"auths":{"r":{"auth":"aHVudGVyMg=="}}}"#, r#"{"auths":{"r":{"auth":"%%"}}}"#, "hunter2"] {
+        for json in [r#"{"auths":"hunter2"}"#, r#"{"auths":{"r":{"auth":"aHVudGVyMg=="}}}"#, r#"{"auths":{"r":{"auth":"%%"}}}"#, "hunter2"]
+        {
             let error = keyring.add_secret(&secret("kubernetes.io/dockerconfigjson", ".dockerconfigjson", json)).expect_err(json);
             assert!(!error.contains("hunter2"), "{error}");
         }

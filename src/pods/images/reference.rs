@@ -74,9 +74,7 @@ fn parse_parts(image: &str) -> Result<Reference, &'static str> {
 /// Registry and path, with Docker Hub's names where the reference leaves them out.
 fn split_host(name: &str) -> (&str, std::borrow::Cow<'_, str>) {
     let (host, path) = match name.split_once('/') {
-        Some((first, path))
-            if first.contains(['.', ':']) || first == "localhost" || first.chars().any(|c| c.is_ascii_uppercase()) =>
-        {
+        Some((first, path)) if first.contains(['.', ':']) || first == "localhost" || first.chars().any(|c| c.is_ascii_uppercase()) => {
             (first, path)
         }
         _ => ("docker.io", name),
@@ -119,9 +117,7 @@ fn is_path_component(component: &str) -> bool {
 
 fn is_tag(tag: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    (1..=128).contains(&tag.len())
-        && tag.bytes().next().is_some_and(word)
-        && tag.bytes().all(|b| word(b) || matches!(b, b'.' | b'-'))
+    (1..=128).contains(&tag.len()) && tag.bytes().next().is_some_and(word) && tag.bytes().all(|b| word(b) || matches!(b, b'.' | b'-'))
 }
 
 /// Known algorithms with as many digits as they make.
@@ -176,8 +172,31 @@ mod tests {
         let long = format!("a/{}", "b".repeat(254));
         let id = "0".repeat(64);
         for text in [
-            "", " ", "a b", "App", "team/App", ":1", "a:", "a:-1", "/a", "a/", "a//b", "a..b/c:1", "-a/b", "a_._b", "a@sha256:12", "a@md5:0",
-            "host:/a", "host:5000x/a", "[zz]:1/a", "é", "https://host/a", &long, &id, "a:b:c", "a@sha256",
+            "",
+            " ",
+            "a b",
+            "App",
+            "team/App",
+            ":1",
+            "a:",
+            "a:-1",
+            "/a",
+            "a/",
+            "a//b",
+            "a..b/c:1",
+            "-a/b",
+            "a_._b",
+            "a@sha256:12",
+            "a@md5:0",
+            "host:/a",
+            "host:5000x/a",
+            "[zz]:1/a",
+            "é",
+            "https://host/a",
+            &long,
+            &id,
+            "a:b:c",
+            "a@sha256",
         ] {
             let error = parse(text).expect_err(text);
             assert!(error.to_string().starts_with(&format!("couldn't parse image name {text:?}: ")), "{error}");

@@ -131,12 +131,8 @@ struct Bench {
 impl Bench {
     fn new(serialize: bool) -> Self {
         let (registry, api) = (Arc::new(Registry::default()), FakeApi::new("n1"));
-        let settings = ImageSettings {
-            serialize_image_pulls: serialize,
-            max_parallel_image_pulls: None,
-            registry_pull_qps: 0,
-            registry_burst: 0,
-        };
+        let settings =
+            ImageSettings { serialize_image_pulls: serialize, max_parallel_image_pulls: None, registry_pull_qps: 0, registry_burst: 0 };
         let images = Images::new(registry.clone(), ObjectCache::new(Arc::new(api.clone())), &settings);
         Self { registry, api, images, events: Mutex::default() }
     }
@@ -243,10 +239,7 @@ async fn failures_back_off_for_each_pod_on_its_own() {
     let message = "Back-off pulling image \"app:1\": ErrImagePull: manifest unknown".to_owned();
     let problem = bench.ensure("u1", "app:1", None).await.unwrap_err();
     assert_eq!(problem, ImageProblem { reason: "ImagePullBackOff", message, retry_at: Some(until) });
-    assert_eq!(
-        bench.take_events(),
-        ["Normal BackOff: Back-off pulling image \"app:1\"", "Warning Failed: Error: ImagePullBackOff"]
-    );
+    assert_eq!(bench.take_events(), ["Normal BackOff: Back-off pulling image \"app:1\"", "Warning Failed: Error: ImagePullBackOff"]);
     assert_eq!(bench.pulls().len(), 1);
 
     assert_eq!(bench.ensure("u2", "app:1", None).await.unwrap_err().reason, "ErrImagePull", "another pod tries itself");

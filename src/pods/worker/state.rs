@@ -7,8 +7,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::time::Instant;
 
+use crate::api::events::EventType;
 use crate::model::PodRef;
-use crate::model::clock::api_time;
 use crate::pods::act::Job;
 use crate::pods::context::Context;
 use crate::pods::mailbox::Letters;
@@ -92,7 +92,7 @@ impl Worker {
         let metadata_changed = self.pod.as_ref().is_some_and(|old| {
             old.metadata.labels != pod.metadata.labels || old.metadata.annotations != pod.metadata.annotations
         });
-        if metadata_changed && self.refresh_at.is_some() {
+        if metadata_changed && self.volumes.is_some() {
             // Labels and annotations may be files in a volume.
             self.refresh_at = Some(Instant::now());
         }
@@ -210,7 +210,7 @@ impl Worker {
         let now = self.ctx.clock.now();
         match report {
             Progress::Volumes(volumes) => {
-                self.refresh_at = self.next_refresh();
+                self.refresh_at = self.ctx.volumes.next_refresh(&self.name.uid);
                 self.volumes = Some(Arc::new(volumes));
                 self.memory.succeeded(&Subject::Volumes);
             }
@@ -265,18 +265,6 @@ impl Worker {
         }
     }
 
-    /// When the volumes must be looked at again; never, when none holds anything from the API server.
-    fn next_refresh(&self) -> Option<Instant> {
-        let pod = self.pod.as_ref()?;
-        let volumes = pod.spec.as_ref()?.volumes.as_deref().unwrap_or_default();
-        let projected = volumes.iter().any(|v| {
-            v.config_map.is_some() || v.secret.is_some() || v.projected.is_some() || v.downward_api.is_some()
-        });
-        // Spread by the UID, so that a hundred pods don't wake in one second.
-        let spread = self.name.uid.as_str().bytes().fold(0u32, |h, b| h.wrapping_mul(31).wrapping_add(u32::from(b))) % 500;
-        projected.then(|| Instant::now() + self.ctx.settings.sync_frequency.mul_f64(1.0 + f64::from(spread) / 1000.0))
-    }
-
     /// Computes the status and hands it on, when anything changed.
     pub(super) fn publish(&mut self) {
         if self.published {
@@ -293,6 +281,7 @@ impl Worker {
         let new = status::compute(&inputs).filter(|_| !self.gone);
         if let Some(new) = new.filter(|new| *new != *self.status) {
             let urgency = status::urgency(&self.status, &new);
+            self.tell_back_offs(&new);
             self.status = Arc::new(new);
             self.ctx.writer.set(&self.name, Arc::clone(&self.status), urgency);
         }
@@ -300,10 +289,22 @@ impl Worker {
         self.ctx.directory.write(&self.name.uid, self.pod.as_ref(), status, &self.observed);
     }
 
+    /// An event for each container that has begun to wait in a crash loop.
+    fn tell_back_offs(&self, new: &PodStatus) {
+        let Some(pod) = &self.pod else { return };
+        for container in status::new_crash_loops(&self.status, new) {
+            let name = &self.name;
+            let message = format!("Back-off restarting failed container {container} in pod {}_{}({})", name.name, name.namespace, name.uid);
+            let path = spec::field_path(pod, container);
+            self.ctx.recorder.pod_event(name, Some(&path), EventType::Warning, "BackOff", message);
+        }
+    }
+
     /// The last thing that a worker does.
     pub(super) fn farewell(&mut self) {
         self.ctx.writer.forget(&self.name.uid);
-        tracing::info!(pod = %self.name, uid = %self.name.uid, at = %api_time(self.ctx.clock.now()).0, "Nothing is left of the pod");
+        self.ctx.images.forget(&self.name.uid);
+        tracing::info!(pod = %self.name, uid = %self.name.uid, "Nothing is left of the pod");
     }
 }
 

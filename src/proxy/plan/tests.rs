@@ -162,9 +162,7 @@ fn of_two_services_that_want_one_frontend_the_second_waits() {
 fn families_are_kept_apart() {
     let world =
         World::new(vec![service("web", "10.96.0.1 fd00::1", "TCP 80 30080")], vec![endpoint_slice("web", "10.0.0.1 fd01::1", "TCP 80")]);
-    let mut all = World::default();
-    all.tracker = world.tracker;
-    let (_, plan) = Programmed::build(&all.tracker, &Standing::new());
+    let (_, plan) = Programmed::build(&world.tracker, &Standing::new());
     for family in [Family::Ip, Family::Ip6] {
         let mine = plan.adds.iter().filter(|p| p.family() == family).count();
         assert_eq!(mine, 5, "{family}: ip, 2 verdicts, 2 places");

@@ -55,7 +55,10 @@ async fn without_permission_to_watch_slices_nothing_is_programmed() {
     let running = Running::start(&fake);
     running.service(WatchEvent::Snapshot(vec![service("web", "10.96.0.1", "TCP 80")]));
     let kind = ErrorKind::Forbidden("endpointslices is forbidden".into());
-    running.slice(WatchEvent::Failing(api::Error { action: "watch EndpointSlices".into(), kind }));
+    let error = api::Error { action: "watch EndpointSlices".into(), kind };
+    let command = "kubectl create clusterrolebinding kubelet-rs-node-proxier --clusterrole=system:node-proxier --group=system:nodes";
+    assert!(without_slices(&error).contains(command), "{}", without_slices(&error));
+    running.slice(WatchEvent::Failing(error));
     Running::settle().await;
     assert_eq!((fake.dump().as_str(), running.catalog.services_in("d").len()), ("", 1));
     running.slice(WatchEvent::Snapshot(vec![endpoint_slice("web", "10.0.0.1", "TCP 80")]));

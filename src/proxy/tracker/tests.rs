@@ -68,7 +68,7 @@ fn a_snapshot_removes_what_is_gone() {
     t.slice_event(WatchEvent::Snapshot(vec![slice("c-1", "c", 3)]));
     assert_eq!(changed(&mut t), ["b", "c"]);
     assert!(t.slices_of(&id("a")).is_empty() && t.slices_of(&id("b")).is_empty());
-    assert_eq!(t.owners.len(), 1);
+    assert_eq!(t.known.len(), 1);
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_slice_may_move_to_another_service_or_to_none() {
     assert_eq!((t.slices_of(&id("a")).len(), t.slices_of(&id("b")).len()), (0, 1));
     t.slice_event(WatchEvent::Applied(slice("s", "", 1)));
     assert_eq!(changed(&mut t), ["b"]);
-    assert!(t.owners.is_empty() && t.slices.is_empty());
+    assert!(t.known.is_empty() && t.slices.is_empty());
 }
 
 #[test]
@@ -95,8 +95,31 @@ fn services_without_cluster_ip_are_none() {
 }
 
 #[test]
+fn a_deleted_slice_is_found_whatever_its_last_label_says() {
+    let mut t = synced(vec![service("a", 1)], vec![slice("s", "a", 1)]);
+    t.take_changes();
+    t.slice_event(WatchEvent::Deleted(slice("s", "b", 1)));
+    assert_eq!(changed(&mut t), ["a"]);
+    assert!(t.known.is_empty() && t.slices.is_empty());
+}
+
+#[test]
+fn names_are_stored_once() {
+    // Slices first: they can't know yet that the Service will bring the same name.
+    let mut t = synced(vec![service("a", 1), service("b", 1)], vec![slice("a-1", "a", 1)]);
+    t.slice_event(WatchEvent::Applied(slice("b-1", "b", 1)));
+    for name in ["a", "b"] {
+        let (key, _) = t.slices.get_key_value(&id(name)).unwrap();
+        let service = t.catalog().get(&id(name)).unwrap();
+        assert!(Arc::ptr_eq(&key.name, &service.id.name) && Arc::ptr_eq(&key.namespace, &service.id.namespace));
+    }
+    let namespaces: Vec<_> = ["a", "b"].map(|n| t.catalog().get(&id(n)).unwrap().id.namespace.clone()).into();
+    assert!(Arc::ptr_eq(&namespaces[0], &namespaces[1]));
+}
+
+#[test]
 fn slices_are_kept_in_the_order_of_their_names() {
     let t = synced(vec![service("a", 1)], vec![slice("a-2", "a", 2), slice("a-1", "a", 1), slice("a-3", "a", 3)]);
-    let names: Vec<_> = t.slices_of(&id("a")).iter().map(|s| s.id.name.to_string()).collect();
+    let names: Vec<_> = t.slices_of(&id("a")).iter().map(|s| s.name.to_string()).collect();
     assert_eq!(names, ["a-1", "a-2", "a-3"]);
 }

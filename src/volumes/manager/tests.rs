@@ -194,6 +194,21 @@ async fn refreshes_bring_changes_and_cost_nothing_otherwise() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refresh_that_fails_is_not_tried_again_at_once() {
+    let bench = Bench::new();
+    bench.put_config_map("conf", json!({"a": "1"}));
+    let pod = with_volumes(json!([{"name": "v", "configMap": {"name": "conf"}}]));
+    bench.manager.set_up(&pod).await.unwrap();
+    tokio::time::advance(TTL * 2).await;
+    let error = Error { action: "get".into(), kind: ErrorKind::NotFound("deleted".into()) };
+    bench.api.injector().fail("api", "config_map", error);
+    assert!(bench.manager.set_up(&pod).await.is_err());
+    assert_eq!(bench.manager.next_refresh(&uid()), Some(Instant::now() + RETRY));
+    let kept = bench.root.path().join("pods/uid-web/volumes/kubernetes.io~configmap/v/a");
+    assert_eq!(fs::read_to_string(kept).unwrap(), "1", "a deleted object's last contents stay");
+}
+
+#[tokio::test(start_paused = true)]
 async fn pods_without_changing_contents_are_never_refreshed() {
     let bench = Bench::new();
     let object = json!({"metadata": {"namespace": "shop", "name": "fixed"}, "immutable": true, "data": {"a": "1"}});

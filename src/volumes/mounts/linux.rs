@@ -28,11 +28,13 @@ impl Mounts for LinuxMounts {
         if !self.no_noswap.load(Ordering::Relaxed) {
             // Secrets must not reach a swap device. Old kernels refuse the option, and then it is as it always was.
             match mount(&format!("{size},noswap")) {
-                Err(Errno::EINVAL) => self.no_noswap.store(true, Ordering::Relaxed),
+                Err(Errno::EINVAL) => {}
                 result => return Ok(result?),
             }
         }
-        Ok(mount(&size)?)
+        mount(&size)?;
+        self.no_noswap.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     fn is_tmpfs(&self, path: &Path) -> io::Result<bool> {
@@ -66,5 +68,5 @@ impl Mounts for LinuxMounts {
 }
 
 fn table() -> io::Result<Vec<mountinfo::Line>> {
-    Ok(mountinfo::parse(&fs::read("/proc/self/mountinfo")?))
+    Ok(mountinfo::parse(&fs::read("/proc/thread-self/mountinfo")?))
 }

@@ -1,4 +1,4 @@
-//! Reading `/proc/self/mountinfo` (proc_pid_mountinfo(5)). Pure.
+//! Reading `/proc/thread-self/mountinfo` (proc_pid_mountinfo(5)). Pure.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;

@@ -1,0 +1,12 @@
+//! Pods from the API server, with a real runtime, as the person who applied them sees them.
+
+mod access;
+mod broken;
+mod lifecycle;
+mod volumes;
+mod workloads;
+
+use integration::Lab;
+use integration::fixture::SharedLab;
+
+static LAB: SharedLab = SharedLab::new(|| Lab::builder("pods"));

@@ -1,0 +1,270 @@
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::NodeSystemInfo;
+use proto::cri::{ContainerConfig, PodSandboxConfig};
+use tokio::time::sleep;
+
+use super::*;
+use crate::api::fake::FakeApi;
+use crate::api::{ErrorKind, EventRates, Recorder};
+use crate::model::{ContainerId, PodUid, SandboxId};
+use crate::node::status::tests::{facts, machine, settings};
+use crate::node::{NodeHandle, NodeSettings};
+use crate::runtime::{self, CgroupDriver, Container, Image, ObservedPod, Runtime, RuntimeHealth, RuntimeVersion, Sandbox};
+
+/// A runtime that says how it is and does nothing else.
+#[derive(Default)]
+struct Health(Mutex<Answers>);
+
+#[derive(Default)]
+struct Answers {
+    health: Option<runtime::Error>,
+    asked: usize,
+    listed: usize,
+    cidrs: Vec<String>,
+}
+
+fn refused<T>() -> runtime::Result<T> {
+    Err(runtime::Error { action: "test".into(), kind: runtime::ErrorKind::Unimplemented })
+}
+
+impl Health {
+    fn with<T>(&self, f: impl FnOnce(&mut Answers) -> T) -> T {
+        f(&mut self.0.lock().expect("lock"))
+    }
+}
+
+macro_rules! refuse {
+    ($($name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
+        #[async_trait]
+        impl Runtime for Health {
+            async fn version(&self) -> runtime::Result<RuntimeVersion> {
+                Ok(RuntimeVersion { name: "containerd".into(), version: "2.4.2".into() })
+            }
+            async fn health(&self) -> runtime::Result<RuntimeHealth> {
+                self.with(|a| { a.asked += 1; a.health.clone().map_or(Ok(RuntimeHealth::default()), Err) })
+            }
+            async fn images(&self) -> runtime::Result<Vec<Image>> {
+                self.with(|a| a.listed += 1);
+                Ok(Vec::new())
+            }
+            async fn update_pod_cidr(&self, cidr: &str) -> runtime::Result<()> {
+                self.with(|a| a.cidrs.push(cidr.to_owned()));
+                Ok(())
+            }
+            fn events(&self) -> BoxStream<'static, Option<PodUid>> {
+                futures::stream::pending().boxed()
+            }
+            $(async fn $name(&self, $($arg: $type),*) -> runtime::Result<$answer> {
+                $(let _ = $arg;)*
+                refused()
+            })*
+        }
+    };
+}
+
+refuse! {
+    cgroup_driver() -> CgroupDriver;
+    list_pods() -> Vec<ObservedPod>;
+    observe_pod(uid: &PodUid) -> Option<ObservedPod>;
+    sandbox(id: &SandboxId) -> Sandbox;
+    container(id: &ContainerId) -> Container;
+    run_sandbox(config: PodSandboxConfig, handler: &str) -> SandboxId;
+    stop_sandbox(id: &SandboxId) -> ();
+    remove_sandbox(id: &SandboxId) -> ();
+    create_container(sandbox: &SandboxId, config: ContainerConfig, sandbox_config: PodSandboxConfig) -> ContainerId;
+    start_container(id: &ContainerId) -> ();
+    stop_container(id: &ContainerId, grace: Duration) -> ();
+    remove_container(id: &ContainerId) -> ();
+    reopen_log(id: &ContainerId) -> ();
+    image(reference: &str) -> Option<Image>;
+    pull_image(reference: &str, auth: Option<&runtime::RegistryAuth>, sandbox_config: &PodSandboxConfig) -> String;
+    remove_image(reference: &str) -> ();
+    exec_url(id: &ContainerId, request: &runtime::StreamRequest) -> String;
+    attach_url(id: &ContainerId, request: &runtime::StreamRequest) -> String;
+    port_forward_url(id: &SandboxId, ports: &[u16]) -> String;
+}
+
+struct Lab {
+    runtime: Arc<Health>,
+    not_ready: watch::Sender<Vec<String>>,
+    handle: NodeHandle,
+}
+
+fn start(api: &FakeApi, settings: NodeSettings, not_ready: &[&str]) -> Lab {
+    let runtime = Arc::new(Health::default());
+    let (not_ready, receiver) = watch::channel(not_ready.iter().map(|s| (*s).to_owned()).collect());
+    let deps = NodeDeps {
+        api: Arc::new(api.clone()),
+        runtime: runtime.clone(),
+        machine: machine(),
+        facts: facts(),
+        settings,
+        recorder: Recorder::start(Arc::new(api.clone()), "node-a", EventRates::default()),
+        not_ready: receiver,
+    };
+    Lab { runtime, not_ready, handle: crate::node::run(deps) }
+}
+
+fn ready(api: &FakeApi) -> bool {
+    api.stored_node().and_then(|n| n.status).is_some_and(|s| status::is_ready(&s))
+}
+
+fn reasons(api: &FakeApi) -> Vec<String> {
+    api.events().into_iter().filter_map(|e| e.reason).collect()
+}
+
+fn count(api: &FakeApi, name: &'static str) -> usize {
+    api.injector().count("api", name)
+}
+
+fn down(action: &str) -> Error {
+    Error { action: action.into(), kind: ErrorKind::Unavailable("connection refused".into()) }
+}
+
+async fn seconds(n: u64) {
+    sleep(Duration::from_secs(n)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_call_makes_a_ready_node() {
+    let api = FakeApi::new("node-a");
+    let lab = start(&api, settings(), &[]);
+    sleep(Duration::from_millis(50)).await;
+    assert!(ready(&api));
+    assert_eq!(count(&api, "create_node"), 1);
+    seconds(1).await;
+    assert!(lab.handle.node().borrow().as_ref().is_some_and(|n| n.metadata.uid.is_some()));
+    assert_eq!(reasons(&api), ["Starting", "NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID", "NodeReady"]);
+    assert!(api.stored_lease().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_node_is_quiet() {
+    let api = FakeApi::new("node-a");
+    let lab = start(&api, settings(), &[]);
+    seconds(600).await;
+    let patches = count(&api, "patch_node_status");
+    assert!((1..=5).contains(&patches), "{patches} reports in ten minutes");
+    let (asked, listed) = lab.runtime.with(|a| (a.asked, a.listed));
+    assert!((50..=65).contains(&asked) && listed <= 3, "{asked} health checks, {listed} lists of images");
+    assert_eq!(count(&api, "node"), 1, "once, when the watch began before the node was there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_becomes_ready_at_once_when_the_last_reason_is_gone() {
+    let api = FakeApi::new("node-a");
+    let lab = start(&api, settings(), &["pods are not synced yet"]);
+    seconds(15).await;
+    assert!(api.stored_node().is_some() && !ready(&api));
+    lab.not_ready.send_replace(Vec::new());
+    sleep(Duration::from_millis(20)).await;
+    assert!(ready(&api));
+    seconds(1).await;
+    assert_eq!(reasons(&api).last().map(String::as_str), Some("NodeReady"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_runtime_makes_it_not_ready_after_half_a_minute() {
+    let api = FakeApi::new("node-a");
+    let lab = start(&api, settings(), &[]);
+    seconds(5).await;
+    lab.runtime.with(|a| a.health = refused::<()>().err());
+    seconds(20).await;
+    assert!(ready(&api));
+    seconds(25).await;
+    assert!(!ready(&api));
+    lab.runtime.with(|a| a.health = None);
+    seconds(11).await;
+    assert!(ready(&api));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_node_registers_again() {
+    let api = FakeApi::new("node-a");
+    let lab = start(&api, settings(), &[]);
+    seconds(30).await;
+    let first = api.stored_node().and_then(|n| n.metadata.uid);
+    api.remove_node();
+    seconds(1).await;
+    let second = api.stored_node().expect("registered again");
+    assert!(ready(&api) && second.metadata.uid != first);
+    assert_eq!(lab.handle.node().borrow().as_ref().and_then(|n| n.metadata.uid.clone()), second.metadata.uid);
+    seconds(30).await;
+    assert_eq!(count(&api, "create_node"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_goes_on_when_the_server_was_away() {
+    let api = FakeApi::new("node-a");
+    for _ in 0..20 {
+        api.injector().fail("api", "create_node", down("create node"));
+    }
+    let lab = start(&api, settings(), &[]);
+    seconds(140).await;
+    assert!(ready(&api), "registered when the server came");
+    for _ in 0..10 {
+        api.injector().fail("api", "patch_node_status", down("patch"));
+    }
+    lab.not_ready.send_replace(vec!["shutting down".into()]);
+    seconds(90).await;
+    assert!(!ready(&api), "told when the server came back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_existing_node_is_taken_over_with_its_labels_and_a_reboot_is_told() {
+    let api = FakeApi::new("node-a");
+    let lab = start(&api, settings(), &[]);
+    seconds(1).await;
+    drop(lab);
+    api.change_node(|node| {
+        let labels = node.metadata.labels.get_or_insert_default();
+        labels.insert("kubernetes.io/arch".into(), "wrong".into());
+        labels.insert("mine".into(), "stays".into());
+        let info = NodeSystemInfo { boot_id: "an earlier one".into(), ..NodeSystemInfo::default() };
+        node.status.get_or_insert_default().node_info = Some(info);
+        node.spec.get_or_insert_default().pod_cidr = Some("10.244.0.0/24".into());
+    });
+    let uid = api.stored_node().and_then(|n| n.metadata.uid);
+    let lab = start(&api, settings(), &[]);
+    seconds(2).await;
+    let node = api.stored_node().expect("node");
+    assert_eq!(node.metadata.uid, uid);
+    let labels = node.metadata.labels.unwrap_or_default();
+    let of = |name: &str| labels.get(name).map(String::as_str);
+    assert_eq!((of("kubernetes.io/arch"), of("mine")), (Some("amd64"), Some("stays")));
+    assert_eq!(node.status.and_then(|s| s.node_info).map(|i| i.boot_id).as_deref(), Some("boot-1"));
+    assert_eq!(reasons(&api).iter().filter(|r| *r == "Rebooted").count(), 1);
+    assert_eq!(lab.runtime.with(|a| a.cidrs.clone()), ["10.244.0.0/24"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_do_to_the_node_is_seen_and_kept() {
+    let api = FakeApi::new("node-a");
+    let lab = start(&api, settings(), &[]);
+    seconds(1).await;
+    api.change_node(|node| {
+        node.spec.get_or_insert_default().unschedulable = Some(true);
+        let condition =
+            k8s_openapi::api::core::v1::NodeCondition { type_: "NetworkUnavailable".into(), status: "False".into(), ..Default::default() };
+        node.status.get_or_insert_default().conditions.get_or_insert_default().push(condition);
+    });
+    seconds(700).await;
+    let node = lab.handle.node().borrow().clone().expect("node");
+    assert_eq!(node.spec.as_ref().and_then(|s| s.unschedulable), Some(true));
+    assert!(node.status.iter().flat_map(|s| s.conditions.iter().flatten()).any(|c| c.type_ == "NetworkUnavailable"));
+    assert!(reasons(&api).contains(&"NodeNotSchedulable".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_registration_it_waits_for_the_object() {
+    let api = FakeApi::new("node-a");
+    let _lab = start(&api, NodeSettings { register: false, ..settings() }, &[]);
+    seconds(60).await;
+    assert_eq!(api.stored_node(), None);
+    use crate::api::Api;
+    api.create_node(&Node::default()).await.expect("created by somebody");
+    seconds(10).await;
+    assert!(ready(&api));
+}
