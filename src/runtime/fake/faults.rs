@@ -12,15 +12,19 @@ pub struct Life {
     pub ends: Option<(Duration, i32)>,
     /// Ends so long after a TERM, with exit code 143; `None`: only a KILL ends it.
     pub after_term: Option<Duration>,
+    /// Nothing ends it but a test: a stop says that it is done, and isn't.
+    pub immortal: bool,
     /// Its start fails, and leaves a record with exit code 128.
     pub unstartable: bool,
 }
 
 impl Life {
     /// Runs until told to stop, and then ends at once.
-    pub const RUNS: Self = Self { ends: None, after_term: Some(Duration::ZERO), unstartable: false };
+    pub const RUNS: Self = Self { ends: None, after_term: Some(Duration::ZERO), unstartable: false, immortal: false };
     /// Runs until it is killed.
     pub const STUBBORN: Self = Self { after_term: None, ..Self::RUNS };
+    /// Lives on after a stop that says it is done.
+    pub const IMMORTAL: Self = Self { immortal: true, after_term: None, ..Self::RUNS };
     /// Can't be started.
     pub const UNSTARTABLE: Self = Self { unstartable: true, ..Self::RUNS };
 

@@ -43,13 +43,13 @@ fn pods_that_somebody_else_made_are_cleaned_up() {
         let world = World::new();
         let phases = [ContainerPhase::Created, ContainerPhase::Running, ContainerPhase::Exited, ContainerPhase::Unknown];
         for (n, phase) in phases.into_iter().enumerate() {
-            let (pod, s) = (stranger(&format!("uid-{n}")), format!("s{n}"));
+            let (pod, s) = (stranger(&format!("foreign-{n}")), format!("s{n}"));
             world.runtime.put_sandbox(&pod, sandbox(&s, n % 2 == 0));
             world.runtime.put_container(&pod, container(&format!("c{n}"), &s, phase));
         }
-        // A container without its sandbox, a sandbox without a UID.
+        // A container without its sandbox, a sandbox whose UID leads out of its directory.
         world.runtime.put_container(&stranger("lost"), container("lost", "nowhere", ContainerPhase::Exited));
-        world.runtime.put_sandbox(&stranger(""), sandbox("nameless", true));
+        world.runtime.put_sandbox(&stranger("../up"), sandbox("climber", true));
         let _agent = world.start();
         world.put_pod("web", app());
         assert!(world.until_ready("web").await < S);
