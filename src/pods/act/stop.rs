@@ -7,6 +7,7 @@ use crate::api::events::EventType;
 use crate::model::{ContainerId, SandboxId};
 use crate::pods::log_files;
 use crate::pods::memory::Subject;
+use crate::pods::plan::is_alive;
 use crate::pods::progress::Progress;
 use crate::runtime::{self, Container};
 
@@ -20,7 +21,12 @@ impl Run {
         }
         match runtime.container(&id).await {
             Ok(record) => {
-                self.report(Progress::Succeeded(Subject::Stop));
+                if is_alive(record.phase) {
+                    let message = format!("the runtime says that container {name} is stopped, and that it is {:?}", record.phase);
+                    self.failed(Subject::Stop, "FailedKillPod", message, RETRY);
+                } else {
+                    self.report(Progress::Succeeded(Subject::Stop));
+                }
                 let sandbox = self.job.records.get(&id).map(|known| known.sandbox.clone()).unwrap_or(record.sandbox);
                 self.report(Progress::Stopped(Container { sandbox, ..record }));
             }
@@ -47,6 +53,7 @@ impl Run {
         if let Err(error) = self.job.ctx.runtime.remove_container(&id).await {
             return self.stop_failed(&error, "FailedKillPod");
         }
+        self.report(Progress::Succeeded(Subject::Stop));
         self.report(Progress::ContainerRemoved(id));
     }
 
@@ -63,6 +70,7 @@ impl Run {
         if let Err(error) = self.job.ctx.runtime.remove_sandbox(&id).await {
             return self.stop_failed(&error, "FailedKillPod");
         }
+        self.report(Progress::Succeeded(Subject::Stop));
         self.report(Progress::SandboxRemoved(id));
     }
 

@@ -19,7 +19,12 @@ pub fn plan(view: &View, pod: &Pod) -> Plan {
     let mut plan = Plan::default();
     let current = usable_sandbox(view, pod);
     stop_leftovers(view, pod, current, &mut plan);
+    let stop_again_at = view.memory.waits_until(&Subject::Stop, view.now);
     if !plan.actions.is_empty() {
+        if let Some(at) = stop_again_at {
+            plan.actions.clear();
+            plan.wait(at);
+        }
         return plan;
     }
     if current.is_none() && !wants_sandbox(view, pod) {
@@ -50,7 +55,12 @@ pub fn plan(view: &View, pod: &Pod) -> Plan {
     if ready {
         regular_containers(view, pod, sandbox, &mut plan);
     }
-    plan.actions.extend(dead_containers(view).chain(dead_sandboxes(view)));
+    let mut dead = dead_containers(view).chain(dead_sandboxes(view)).peekable();
+    match stop_again_at {
+        None => plan.actions.extend(dead),
+        Some(at) if dead.peek().is_some() => plan.wait(at),
+        Some(_) => {}
+    }
     plan
 }
 

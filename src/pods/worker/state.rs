@@ -233,7 +233,6 @@ impl Worker {
             }
             Progress::Started(start, record) => {
                 self.images.remove(&start.name);
-                self.memory.succeeded(&Subject::Container(start.name.clone()));
                 if let Some(exit) = start.previous_exit {
                     self.memory.restarted(&start.name, exit, now, self.ctx.settings.crash_loop_max);
                 }
