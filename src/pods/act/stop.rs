@@ -67,7 +67,6 @@ impl Run {
         for record in self.job.records.values().filter(|r| r.sandbox == id) {
             log_files::unlink(dir, &self.job.name, &record.name, &record.id, &record.log_path);
         }
-        log_files::remove_pod(dir, &self.job.name);
         if let Err(error) = self.job.ctx.runtime.remove_sandbox(&id).await {
             return self.stop_failed(&error, "FailedKillPod");
         }

@@ -51,7 +51,7 @@ pub fn plan(view: &View, pod: &Pod) -> Plan {
     if ready {
         regular_containers(view, pod, sandbox, &mut plan);
     }
-    let mut dead = dead_containers(view).peekable();
+    let mut dead = dead_containers(view).chain(dead_sandboxes(view)).peekable();
     match stop_again_at {
         None => plan.actions.extend(dead),
         Some(at) if dead.peek().is_some() => plan.wait(at),
@@ -210,6 +210,12 @@ pub fn will_restart(pod: &Pod, record: &Container) -> bool {
 /// The newest record of a container.
 pub(super) fn newest<'a>(view: &View<'a>, name: &str) -> Option<&'a Container> {
     view.observed.containers.iter().find(|c| &*c.name == name)
+}
+
+/// Sandboxes that are down and empty; the newest one stays (`kuberuntime_gc.go`, `evictSandboxes`).
+fn dead_sandboxes<'a>(view: &'a View<'a>) -> impl Iterator<Item = Action> + 'a {
+    let empty = |s: &&Sandbox| !view.observed.containers.iter().any(|c| c.sandbox == s.id);
+    view.observed.sandboxes.iter().skip(1).filter(|s| !s.ready).filter(empty).map(|s| Action::RemoveSandbox(s.id.clone()))
 }
 
 /// Ended instances beyond the newest ended one of each container: nobody asks for them (`--maximum-dead-containers-per-container` 1).
