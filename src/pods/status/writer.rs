@@ -188,13 +188,7 @@ fn start_due(api: &Arc<dyn Api>, entries: &mut HashMap<PodUid, Entry>, calls: &m
 /// A conflict may mean that another pod has the name now, of which the watch tells the worker; but it may be that the server lost a race
 /// against other writers, and then nobody else asks again.
 fn outcome(result: api::Result<Done>) -> Done {
-<<<<<<< HEAD
-    result.unwrap_or_else(
-        |e| if e.is_not_found() || matches!(e.kind, api::ErrorKind::Conflict(_)) { Done::Vanished } else { Done::Failed(e) },
-    )
-=======
     result.unwrap_or_else(|e| if e.is_not_found() { Done::Vanished } else { Done::Failed(e) })
->>>>>>> h/crash
 }
 
 fn settle(entries: &mut HashMap<PodUid, Entry>, uid: &PodUid, done: Done) {
