@@ -6,6 +6,7 @@
 //! logs, unless it is kept on purpose; nothing outside of these is touched, so many labs run side by side.
 
 pub mod agent;
+pub mod bench;
 pub mod cgroups;
 pub mod client;
 pub mod control_plane;

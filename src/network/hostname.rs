@@ -83,7 +83,8 @@ fn cut(name: &str) -> String {
     if name.len() <= LABEL_MAX {
         return name.to_owned();
     }
-    let end = name.floor_char_boundary(LABEL_MAX);
+    let ends = name.char_indices().map(|(at, c)| at + c.len_utf8());
+    let end = ends.take_while(|end| *end <= LABEL_MAX).last().unwrap_or(0);
     name.get(..end).unwrap_or_default().trim_end_matches(['-', '.']).to_owned()
 }
 

@@ -250,7 +250,7 @@ pub trait Runtime: Send + Sync + 'static {
     async fn observe_pod(&self, uid: &PodUid) -> Result<Option<ObservedPod>>;
     /// One sandbox's state.
     async fn sandbox(&self, id: &SandboxId) -> Result<Sandbox>;
-    /// One container's state.
+    /// One container's state. Its sandbox is empty: only lists tell it.
     async fn container(&self, id: &ContainerId) -> Result<Container>;
     /// Hints: pods about which the runtime has news. `None` means that hints were lost: look at everything. Reconnects by itself.
     fn events(&self) -> BoxStream<'static, Option<PodUid>>;

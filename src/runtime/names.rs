@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::Pod;
+use crate::model::PodRef;
 
 /// Label: the pod's name.
 pub const POD_NAME: &str = "io.kubernetes.pod.name";
@@ -33,14 +33,9 @@ pub const DELETION_GRACE_PERIOD: &str = "io.kubernetes.pod.deletionGracePeriod";
 /// Annotation: spec.terminationGracePeriodSeconds, where set.
 pub const TERMINATION_GRACE_PERIOD: &str = "io.kubernetes.pod.terminationGracePeriod";
 
-/// Longest file name of ext4.
-const FILE_NAME_MAX: usize = 255;
-
 /// Directory with all logs of one pod: `<pod_logs_dir>/<namespace>_<name>_<uid>`.
-pub fn pod_log_dir(pod_logs_dir: &Path, pod: &Pod) -> PathBuf {
-    let part = |s: &Option<String>| s.clone().unwrap_or_default();
-    let meta = &pod.metadata;
-    pod_logs_dir.join(format!("{}_{}_{}", part(&meta.namespace), part(&meta.name), part(&meta.uid)))
+pub fn pod_log_dir(pod_logs_dir: &Path, pod: &PodRef) -> PathBuf {
+    pod_logs_dir.join(format!("{}_{}_{}", pod.namespace, pod.name, pod.uid))
 }
 
 /// A container's log file, relative to [`pod_log_dir`]: `<container>/<restart count>.log`.
@@ -48,36 +43,14 @@ pub fn container_log(container: &str, restart_count: u32) -> String {
     format!("{container}/{restart_count}.log")
 }
 
-/// Name of the link in `/var/log/containers` that log collectors follow: `<pod>_<namespace>_<container>-<id>.log`, cut to what a
-/// file name may hold.
-pub fn log_link(pod: &Pod, container: &str, id: &str) -> String {
-    const SUFFIX: &str = ".log";
-    let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let mut link = format!("{name}_{namespace}_{container}-{id}");
-    let end = link.floor_char_boundary(FILE_NAME_MAX - SUFFIX.len());
-    link.truncate(end);
-    link + SUFFIX
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-
-    fn pod(name: &str) -> Pod {
-        let metadata =
-            ObjectMeta { name: Some(name.into()), namespace: Some("shop".into()), uid: Some("1234-ab".into()), ..Default::default() };
-        Pod { metadata, ..Default::default() }
-    }
 
     #[test]
     fn paths_are_upstreams() {
-        assert_eq!(pod_log_dir(Path::new("/var/log/pods"), &pod("web")), Path::new("/var/log/pods/shop_web_1234-ab"));
+        let pod = PodRef { namespace: "shop".into(), name: "web".into(), uid: "1234-ab".into() };
+        assert_eq!(pod_log_dir(Path::new("/var/log/pods"), &pod), Path::new("/var/log/pods/shop_web_1234-ab"));
         assert_eq!(container_log("app", 3), "app/3.log");
-        assert_eq!(log_link(&pod("web"), "app", "0f1e"), "web_shop_app-0f1e.log");
-        let long = log_link(&pod(&"w".repeat(250)), "app", &"f".repeat(64));
-        assert_eq!(long.len(), 255);
-        assert!(long.starts_with("www") && long.ends_with(".log"));
     }
 }

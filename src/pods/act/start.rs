@@ -24,7 +24,7 @@ use crate::pods::progress::Progress;
 use crate::pods::spec;
 use crate::runtime::translate::env::{EnvSources, ObjectKind, Objects, environment, references};
 use crate::runtime::translate::{ContainerInput, container_config, mounts_hosts_file};
-use crate::runtime::{Image, Sandbox};
+use crate::runtime::{Container, Image, Sandbox};
 use crate::volumes::PodVolumes;
 use crate::volumes::objects::FRESH;
 
@@ -105,6 +105,7 @@ impl One<'_> {
         // The record is worth having even after a failure: the runtime keeps the end of a container that could not start.
         if let Ok(record) = ctx.runtime.container(&id).await {
             log_files::link(&ctx.translate.pod_logs_dir, &self.run.job.name, &start.name, &id, &record.log_path);
+            let record = Container { sandbox: self.sandbox.id.clone(), ..record };
             self.run.report(Progress::Started(start.clone(), record));
         } else if started.is_ok() {
             self.run.report(Progress::Uncertain);

@@ -8,7 +8,7 @@ use crate::model::{ContainerId, SandboxId};
 use crate::pods::log_files;
 use crate::pods::memory::Subject;
 use crate::pods::progress::Progress;
-use crate::runtime;
+use crate::runtime::{self, Container};
 
 impl Run {
     pub(super) async fn stop_container(&self, id: ContainerId, name: String, grace: Duration, why: &str) {
@@ -21,7 +21,8 @@ impl Run {
         match runtime.container(&id).await {
             Ok(record) => {
                 self.report(Progress::Succeeded(Subject::Stop));
-                self.report(Progress::Stopped(record));
+                let sandbox = self.job.records.get(&id).map(|known| known.sandbox.clone()).unwrap_or(record.sandbox);
+                self.report(Progress::Stopped(Container { sandbox, ..record }));
             }
             Err(error) if error.is_not_found() => self.report(Progress::ContainerRemoved(id)),
             Err(_) => self.report(Progress::Uncertain),
@@ -38,13 +39,13 @@ impl Run {
         }
     }
 
+    /// Logs go first: once the runtime has forgotten the container, nobody who starts after a crash knows of them.
     pub(super) async fn remove_container(&self, id: ContainerId) {
-        let path = self.job.records.get(&id).map(|c| c.log_path.clone()).unwrap_or_default();
+        if let Some(record) = self.job.records.get(&id) {
+            log_files::unlink(&self.job.ctx.translate.pod_logs_dir, &self.job.name, &record.name, &id, &record.log_path);
+        }
         if let Err(error) = self.job.ctx.runtime.remove_container(&id).await {
             return self.stop_failed(&error, "FailedKillPod");
-        }
-        if let Some(record) = self.job.records.get(&id) {
-            log_files::unlink(&self.job.ctx.translate.pod_logs_dir, &self.job.name, &record.name, &id, &path);
         }
         self.report(Progress::ContainerRemoved(id));
     }
@@ -54,14 +55,14 @@ impl Run {
         if let Err(error) = self.job.ctx.runtime.stop_sandbox(&id).await {
             return self.stop_failed(&error, "FailedKillPod");
         }
-        if let Err(error) = self.job.ctx.runtime.remove_sandbox(&id).await {
-            return self.stop_failed(&error, "FailedKillPod");
-        }
+        // As with containers: logs first.
         let dir = &self.job.ctx.translate.pod_logs_dir;
         for record in self.job.records.values().filter(|r| r.sandbox == id) {
             log_files::unlink(dir, &self.job.name, &record.name, &record.id, &record.log_path);
         }
-        log_files::remove_pod(dir, &self.job.name);
+        if let Err(error) = self.job.ctx.runtime.remove_sandbox(&id).await {
+            return self.stop_failed(&error, "FailedKillPod");
+        }
         self.report(Progress::SandboxRemoved(id));
     }
 

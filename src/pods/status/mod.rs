@@ -15,5 +15,5 @@ pub mod writer;
 
 pub use compute::{Inputs, compute};
 pub use conditions::{foreign_conditions, replace_foreign_conditions};
-pub use urgency::urgency;
+pub use urgency::{new_crash_loops, urgency};
 pub use writer::Writer;

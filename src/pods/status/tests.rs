@@ -131,6 +131,8 @@ fn a_crash_loop_says_so_and_keeps_the_last_end() {
     assert_eq!((last.exit_code, last.container_id.as_deref()), (7, Some("containerd://a-1")));
     assert!(!c.ready);
     assert_eq!(condition(&status, "Ready").1, "ContainersNotReady");
+    assert_eq!(new_crash_loops(&PodStatus::default(), &status).collect::<Vec<_>>(), ["a"]);
+    assert_eq!(new_crash_loops(&status, &status).count(), 0, "told once for each end");
 }
 
 #[test]

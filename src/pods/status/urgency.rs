@@ -1,4 +1,4 @@
-//! Whether a change of status is worth a call at once.
+//! What a change of status means: whether it is worth a call at once, and an event.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
 
@@ -8,6 +8,17 @@ use super::writer::Urgency;
 pub fn urgency(old: &PodStatus, new: &PodStatus) -> Urgency {
     let phase = old.phase != new.phase && new.phase.as_deref() != Some("Pending");
     if phase || ready(old) != ready(new) || telling(old) != telling(new) { Urgency::Now } else { Urgency::Soon }
+}
+
+/// Containers that wait in a crash loop, and did not before, or for an earlier end.
+pub fn new_crash_loops<'a>(old: &PodStatus, new: &'a PodStatus) -> impl Iterator<Item = &'a str> {
+    let known: Vec<_> = telling(old).into_iter().filter(in_crash_loop).map(|(name, count, _)| (name.to_owned(), count)).collect();
+    let now = telling(new).into_iter().filter(in_crash_loop);
+    now.filter(move |(name, count, _)| !known.iter().any(|(n, c)| n == name && c == count)).map(|(name, ..)| name)
+}
+
+fn in_crash_loop(telling: &(&str, i32, &str)) -> bool {
+    telling.2 == "CrashLoopBackOff"
 }
 
 fn ready(status: &PodStatus) -> bool {

@@ -7,10 +7,11 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::time::Instant;
 
+use crate::api::events::EventType;
 use crate::model::PodRef;
-use crate::model::clock::api_time;
 use crate::pods::act::Job;
 use crate::pods::context::Context;
+use crate::pods::log_files;
 use crate::pods::mailbox::Letters;
 use crate::pods::plan::{View, finished};
 use crate::pods::progress::Progress;
@@ -280,6 +281,7 @@ impl Worker {
         let new = status::compute(&inputs).filter(|_| !self.gone);
         if let Some(new) = new.filter(|new| *new != *self.status) {
             let urgency = status::urgency(&self.status, &new);
+            self.tell_back_offs(&new);
             self.status = Arc::new(new);
             self.ctx.writer.set(&self.name, Arc::clone(&self.status), urgency);
         }
@@ -287,11 +289,24 @@ impl Worker {
         self.ctx.directory.write(&self.name.uid, self.pod.as_ref(), status, &self.observed);
     }
 
+    /// An event for each container that has begun to wait in a crash loop.
+    fn tell_back_offs(&self, new: &PodStatus) {
+        let Some(pod) = &self.pod else { return };
+        for container in status::new_crash_loops(&self.status, new) {
+            let name = &self.name;
+            let message = format!("Back-off restarting failed container {container} in pod {}_{}({})", name.name, name.namespace, name.uid);
+            let path = spec::field_path(pod, container);
+            self.ctx.recorder.pod_event(name, Some(&path), EventType::Warning, "BackOff", message);
+        }
+    }
+
     /// The last thing that a worker does.
     pub(super) fn farewell(&mut self) {
         self.ctx.writer.forget(&self.name.uid);
         self.ctx.images.forget(&self.name.uid);
-        tracing::info!(pod = %self.name, uid = %self.name.uid, at = %api_time(self.ctx.clock.now()).0, "Nothing is left of the pod");
+        // Of a sandbox that never came to be, nothing else reminds.
+        log_files::remove_pod(&self.ctx.translate.pod_logs_dir, &self.name);
+        tracing::info!(pod = %self.name, uid = %self.name.uid, "Nothing is left of the pod");
     }
 }
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use proto::cri::{
-    ContainerConfig, ContainerStatusRequest, CreateContainerRequest, PodSandboxConfig, RemoveContainerRequest, ReopenContainerLogRequest,
-    StartContainerRequest, StopContainerRequest,
+    ContainerConfig, ContainerFilter, ContainerStatusRequest, CreateContainerRequest, ListContainersRequest, PodSandboxConfig,
+    RemoveContainerRequest, ReopenContainerLogRequest, StartContainerRequest, StopContainerRequest,
 };
 
 use super::call::{filled, fine_when_gone, garbage, within};
-use super::{Container, ContainerId, CriRuntime, Result, SandboxId, convert, termination};
+use super::{Container, ContainerId, CriRuntime, Error, ErrorKind, Result, SandboxId, convert, termination};
 
 pub(super) async fn create(
     cri: &CriRuntime,
@@ -56,7 +56,22 @@ pub(super) async fn reopen_log(cri: &CriRuntime, id: &ContainerId) -> Result<()>
     within(action, cri.timeout, message, |r| async move { client.reopen_container_log(r).await }).await.map(drop)
 }
 
-/// A container's status does not name its sandbox: it is empty here. `observe` knows it from the list.
+/// One container. Its status does not name its sandbox, so the list is asked for that at the same time.
+pub(super) async fn find(cri: &CriRuntime, id: &ContainerId) -> Result<Container> {
+    let (container, listed) = tokio::try_join!(status(cri, id), list(cri, ContainerFilter { id: id.to_string(), ..Default::default() }))?;
+    let sandbox = listed.into_iter().find(|c| c.id == id.as_str()).map(|c| SandboxId::from(c.pod_sandbox_id));
+    let gone = || Error { action: format!("ask for the state of container {id}"), kind: ErrorKind::NotFound("it is not listed".into()) };
+    Ok(Container { sandbox: sandbox.ok_or_else(gone)?, ..container })
+}
+
+/// Lines of the list, all conditions of the filter met.
+pub(super) async fn list(cri: &CriRuntime, filter: ContainerFilter) -> Result<Vec<proto::cri::Container>> {
+    let mut client = cri.runtime();
+    let message = ListContainersRequest { filter: Some(filter) };
+    Ok(within("list containers", cri.timeout, message, |r| async move { client.list_containers(r).await }).await?.containers)
+}
+
+/// A container's state, but for its sandbox, which is empty.
 pub(super) async fn status(cri: &CriRuntime, id: &ContainerId) -> Result<Container> {
     let action = format!("ask for the state of container {id}");
     let message = ContainerStatusRequest { container_id: id.to_string(), verbose: false };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
-use proto::cri::{ContainerFilter, ListContainersRequest, ListPodSandboxRequest, PodSandbox, PodSandboxFilter};
+use proto::cri::{ContainerFilter, ListPodSandboxRequest, PodSandbox, PodSandboxFilter};
 
 use super::call::{garbage, within};
 use super::{Container, ContainerId, CriRuntime, ObservedPod, PodUid, Result, Sandbox, SandboxId, containers, convert, sandboxes};
@@ -22,7 +22,8 @@ pub(super) async fn one(cri: &CriRuntime, uid: &PodUid) -> Result<Option<Observe
 }
 
 async fn observe(cri: &CriRuntime, uid: Option<&PodUid>) -> Result<Vec<ObservedPod>> {
-    let (sandboxes, containers) = tokio::try_join!(list_sandboxes(cri, uid), list_containers(cri, uid))?;
+    let in_pod = ContainerFilter { label_selector: selector(uid), ..Default::default() };
+    let (sandboxes, containers) = tokio::try_join!(list_sandboxes(cri, uid), containers::list(cri, in_pod))?;
     let sandboxes = stream::iter(sandboxes).map(|s| sandbox_state(cri, s)).buffer_unordered(AT_ONCE).try_collect::<Vec<_>>();
     let containers = stream::iter(containers).map(|c| container_state(cri, c)).buffer_unordered(AT_ONCE).try_collect::<Vec<_>>();
     let (sandboxes, containers) = tokio::try_join!(sandboxes, containers)?;
@@ -38,13 +39,6 @@ async fn list_sandboxes(cri: &CriRuntime, uid: Option<&PodUid>) -> Result<Vec<Po
     let mut client = cri.runtime();
     let message = ListPodSandboxRequest { filter };
     Ok(within("list sandboxes", cri.timeout, message, |r| async move { client.list_pod_sandbox(r).await }).await?.items)
-}
-
-async fn list_containers(cri: &CriRuntime, uid: Option<&PodUid>) -> Result<Vec<proto::cri::Container>> {
-    let filter = Some(ContainerFilter { label_selector: selector(uid), ..Default::default() });
-    let mut client = cri.runtime();
-    let message = ListContainersRequest { filter };
-    Ok(within("list containers", cri.timeout, message, |r| async move { client.list_containers(r).await }).await?.containers)
 }
 
 /// A sandbox or container, and whose it is.

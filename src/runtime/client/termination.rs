@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use proto::cri::{ContainerState, ContainerStatus};
 
-use crate::runtime::names;
+use crate::runtime::{log, names};
 
 /// Most bytes of the file.
 const FILE_BYTES: u64 = 4096;
@@ -69,8 +69,8 @@ impl Source {
         });
         match (from_file.filter(|m| !m.is_empty()), &self.log) {
             (Some(message), _) => message,
-            (None, Some(log)) => match open(Path::new(log)).and_then(|f| tail(f, LOG_TAIL)) {
-                Ok(bytes) => last_lines(&String::from_utf8_lossy(&bytes)),
+            (None, Some(path)) => match open(Path::new(path)).and_then(|f| tail(f, LOG_TAIL)) {
+                Ok(bytes) => last_lines(&bytes),
                 Err(e) => format!("Error on reading termination message from logs: {e}"),
             },
             (None, None) => String::new(),
@@ -93,28 +93,18 @@ fn tail(mut file: File, bytes: u64) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// The text of the last lines of a log in the CRI's format: `<time> stdout|stderr F|P <text>`, where P is a part of a line that goes on.
-fn last_lines(log: &str) -> String {
-    let mut text = String::new();
+/// The text of the last lines of a log.
+fn last_lines(log: &[u8]) -> String {
+    let mut text = Vec::new();
     // Of a log that was cut, the first line is a rest without its time stamp: it doesn't parse and is left out.
-    for entry in log.lines().filter_map(entry) {
-        text.push_str(entry.1);
-        if entry.0 {
-            text.push('\n');
-        }
+    for line in log.split_inclusive(|b| *b == b'\n').filter_map(log::parse::line) {
+        text.extend_from_slice(&line.text);
     }
+    let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let last: String = lines.iter().skip(lines.len().saturating_sub(LOG_LINES)).copied().collect();
-    let start = last.ceil_char_boundary(last.len().saturating_sub(LOG_BYTES));
-    last.get(start..).unwrap_or_default().to_owned()
-}
-
-/// Whether the line ends here, and its text.
-fn entry(line: &str) -> Option<(bool, &str)> {
-    let mut fields = line.splitn(4, ' ');
-    let (time, stream, tag, text) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-    let known = time.contains('T') && matches!(stream, "stdout" | "stderr");
-    known.then_some((tag.split(':').next() == Some("F"), text))
+    let too_much = last.len().saturating_sub(LOG_BYTES);
+    (too_much..last.len()).find_map(|start| last.get(start..)).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -181,11 +171,11 @@ mod tests {
     fn the_end_of_a_log() {
         let line = |text: &str| format!("2026-01-01T00:00:00.1Z stdout F {text}\n");
         let many: String = (0..100).map(|n| line(&n.to_string())).collect();
-        let last = last_lines(&format!("cut off rest of a line\n{many}"));
+        let last = last_lines(format!("cut off rest of a line\n{many}").as_bytes());
         assert_eq!((last.lines().count(), last.lines().next()), (80, Some("20")));
         let wide: String = (0..100).map(|_| line(&"ü".repeat(50))).collect();
-        let last = last_lines(&wide);
+        let last = last_lines(wide.as_bytes());
         assert!(last.len() <= 2048 && last.len() > 2040 && last.ends_with("ü\n"));
-        assert_eq!(last_lines("nonsense\n\n"), "");
+        assert_eq!(last_lines(b"nonsense\n\n"), "");
     }
 }

@@ -107,7 +107,7 @@ fn file_name(size: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KB", "MB", "GB", "TB", "PB"];
     let mut left = size;
     for unit in UNITS {
-        if left % 1024 != 0 || left == 0 {
+        if left == 0 || !left.is_multiple_of(1024) {
             return format!("{left}{unit}");
         }
         left /= 1024;

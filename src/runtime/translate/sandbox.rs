@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod, PodSpec};
 use proto::cri::{LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata, PortMapping, Protocol};
 
 use super::{TranslateError, TranslateSettings, resources, security};
+use crate::model::PodRef;
 use crate::network::dns::{DnsProblem, DnsSettings, pod_dns};
 use crate::network::hostname::PodHostname;
 use crate::runtime::names;
@@ -58,7 +59,7 @@ pub fn sandbox_config(
     let config = PodSandboxConfig {
         metadata: Some(PodSandboxMetadata { name, uid, namespace, attempt: input.attempt }),
         hostname,
-        log_directory: names::pod_log_dir(&settings.pod_logs_dir, pod).to_string_lossy().into_owned(),
+        log_directory: names::pod_log_dir(&settings.pod_logs_dir, &PodRef::of(pod)).to_string_lossy().into_owned(),
         dns_config: Some(dns),
         port_mappings: spec.containers.iter().flat_map(port_mappings).collect(),
         labels,

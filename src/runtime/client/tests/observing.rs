@@ -68,6 +68,13 @@ async fn pods_newest_first() {
 }
 
 #[tokio::test]
+async fn one_container_with_its_sandbox() {
+    let setup = setup(Some(server(vec![], vec![container("c1", "u1", 30)])));
+    let c = setup.client.container(&"c1".into()).await.unwrap();
+    assert_eq!((c.sandbox.as_str(), c.exit_code), ("s1", 3));
+}
+
+#[tokio::test]
 async fn what_goes_away_meanwhile_is_left_out() {
     let mut server = server(vec![sandbox("s1", "u1", 0, 20, 1)], vec![container("c1", "u1", 30), container("c2", "u1", 40)]);
     server.container_status.remove(0);
