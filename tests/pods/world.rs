@@ -127,7 +127,6 @@ impl World {
                 runtime_name: "fake".to_owned(),
                 resolv_conf: None,
                 crash_loop_max: 300 * S,
-                sync_frequency: MINUTE,
             },
         };
         let (sender, synced) = watch::channel(false);
