@@ -36,10 +36,10 @@ test: check ## everything: checks, unit tests, in-process tests, then the real p
 	  cargo test --workspace --no-fail-fast $(lab_tests) -- --test-threads=$(LAB_TEST_THREADS); } 2>&1 | tee $$log; \
 	status=$$?; integration/count-tests.sh $$log || status=1; rm -f $$log; exit $$status
 
-bench: setup ## kubelet-rs beside upstream's kubelet and kube-proxy, in the same lab: docs/BENCHMARKS.md
+bench: setup ## kubelet-rs beside upstream's kubelet and kube-proxy, in the same lab: docs/BENCHMARKS.md (ARGS=--help)
 	cargo build --release --bin kubelet-rs
 	cargo build --workspace --profile lab --bins
-	KUBELET_RS_BIN=$(abspath $(target))/release/kubelet-rs $(target)/lab/bench
+	KUBELET_RS_BIN=$(abspath $(target))/release/kubelet-rs $(target)/lab/bench $(ARGS)
 
 clean-lab: setup ## end the demo, remove what crashed tests left
 	cargo run --quiet --workspace --profile lab --bin lab -- clean

@@ -153,10 +153,7 @@ fn a_pod_with_a_token_and_a_config_map() {
         {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}, {"configMap": {"name": "conf"}}]}},
         {"name": "scratch", "emptyDir": {"medium": "Memory"}},
     ]);
-    let prepare = |world: &World| {
-        let object = json!({"metadata": {"name": "conf", "namespace": "default"}, "data": {"a": "1"}});
-        world.api.put_config_map(serde_json::from_value(object).expect("a ConfigMap"));
-    };
+    let prepare = |world: &World| world.put_config_map("conf");
     let life = async |world: &World| {
         let mounts = json!([{"name": "conf", "mountPath": "/c"}, {"name": "token", "mountPath": "/t"}]);
         let app = json!({"name": "app", "image": "app:1", "volumeMounts": mounts});

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use kubelet_rs::api::fake::FakeApi;
-use kubelet_rs::api::{Api, Recorder, events::EventRates};
+use kubelet_rs::api::{Api, Recorder, WatchEvent, events::EventRates};
 use kubelet_rs::inject::Injector;
 use kubelet_rs::model::PodRef;
 use kubelet_rs::model::clock::Clock;
@@ -65,6 +66,11 @@ impl Agent {
         // Paused time stands still while a thread works.
         sleep(Duration::from_millis(1)).await;
     }
+}
+
+/// A spec with one container `app`.
+pub fn app() -> Value {
+    json!({"containers": [{"name": "app", "image": "app:1"}]})
 }
 
 /// Runs a test with a clock that jumps to the next thing that happens.
@@ -212,6 +218,12 @@ impl World {
         self.runtime.end(&running.id, code);
     }
 
+    /// Makes a ConfigMap with one key `a`.
+    pub fn put_config_map(&self, name: &str) {
+        let object = json!({"metadata": {"name": name, "namespace": "default"}, "data": {"a": "1"}});
+        self.api.put_config_map(serde_json::from_value(object).expect("a ConfigMap"));
+    }
+
     /// Reasons of all events about a pod.
     pub fn events(&self, pod: &str) -> Vec<String> {
         let of_pod = |e: &k8s_openapi::api::core::v1::Event| e.involved_object.name.as_deref() == Some(pod);
@@ -222,10 +234,18 @@ impl World {
     pub async fn until(&self, what: &str, limit: Duration, holds: impl Fn() -> bool) -> Duration {
         let start = Instant::now();
         while !holds() {
+            assert_eq!(self.injector.storm(), None, "calls without a pause, waiting for: {what}\n{:#?}", self.state());
             assert!(start.elapsed() <= limit, "not within {limit:?}: {what}\n{:#?}", self.state());
             sleep(Duration::from_millis(10)).await;
         }
         start.elapsed()
+    }
+
+    /// Calls since the last start of an agent that change anything.
+    pub fn changes(&self) -> Vec<String> {
+        const LOOKS: [&str; 7] = ["list_pods", "observe_pod", "container", "sandbox", "image", "pods_on_disk", "config_map"];
+        let of_agent = |c: &kubelet_rs::inject::Call| !LOOKS.contains(&c.name);
+        self.injector.calls().into_iter().filter(of_agent).map(|c| format!("{}.{}", c.room, c.name)).collect()
     }
 
     /// Waits until a pod is ready in the API server.
@@ -253,6 +273,7 @@ impl World {
 
     /// Checks that the agent did nothing wrong.
     pub fn check(&self) {
+        assert_eq!(self.injector.storm(), None, "calls without a pause\n{:#?}", self.state());
         let violations = self.runtime.violations();
         assert!(violations.is_empty(), "{violations:#?}\n{:#?}", self.state());
     }
@@ -272,6 +293,26 @@ impl World {
         let statuses: Vec<_> = self.api.pods().iter().map(|p| serde_json::to_string(&p.status).unwrap_or_default()).collect();
         (statuses, self.runtime.pods(), calls.len(), last)
     }
+}
+
+/// The last status that a pod had in the API server until something ended.
+pub async fn last_status(world: &World, pod: &str, end: impl Future<Output = ()>) -> Option<PodStatus> {
+    let mut last = None;
+    let mut watch = world.api.watch_pods();
+    let watching = async {
+        while let Some(event) = watch.next().await {
+            if let WatchEvent::Applied(object) = event
+                && object.metadata.name.as_deref() == Some(pod)
+            {
+                last = object.status;
+            }
+        }
+    };
+    tokio::select! {
+        () = watching => {}
+        () = end => {}
+    }
+    last
 }
 
 fn facts() -> NodeFacts {

@@ -17,6 +17,8 @@ use crate::error::{Error, Result};
 const PATIENCE: Duration = Duration::from_secs(90);
 /// Between two changes. kube-proxy puts a second between two transactions; a change that waits for that is not measured.
 const PAUSE: Duration = Duration::from_millis(1_500);
+/// What is done this long after the first answer still counts as CPU of the change.
+const AFTER: Duration = Duration::from_millis(300);
 
 /// One round of all contenders at one number of Services.
 pub async fn at(bench: &mut Bench, count: usize, round: usize) {
@@ -49,11 +51,9 @@ async fn measure(bench: &mut Bench, index: usize, count: usize) -> Result<()> {
 
     sleep(Duration::from_secs(5)).await;
     let pids = bench.contenders[index].pids();
-    let window = Duration::from_secs(5);
-    let idle = CpuMeter::new(pids.clone()).during(window).await?.as_secs_f64() / window.as_secs_f64();
     let size = usize::from(count > super::services::SIZES[0]);
     for _ in 0..bench.options.counts.changes[size] {
-        change(bench, index, count, idle).await?;
+        change(bench, index, count).await?;
     }
     if size == 1 {
         let memory = pids.iter().map(|pid| Memory::of(*pid)).collect::<Result<Vec<_>>>()?;
@@ -69,7 +69,7 @@ async fn register(bench: &mut Bench, index: usize) -> Result<()> {
     bench.contenders[index].stop().await
 }
 
-async fn change(bench: &mut Bench, index: usize, count: usize, idle: f64) -> Result<()> {
+async fn change(bench: &mut Bench, index: usize, count: usize) -> Result<()> {
     let contender = &bench.contenders[index];
     let who = contender.who;
     let place = contender.node(&bench.lab).place();
@@ -86,13 +86,12 @@ async fn change(bench: &mut Bench, index: usize, count: usize, idle: f64) -> Res
     let changing = bench.services.change(to);
     let seen = watch.until("the change of an EndpointSlice", PATIENCE, |event| matches!(event, WatchEvent::Modified(_)));
     let (answered, (), seen) = tokio::try_join!(asking, changing, seen)?;
-    // What comes after the first answer belongs to the change too.
-    sleep(PAUSE).await;
-    let taken = meter.read()?.saturating_sub(before).as_secs_f64() - idle * start.elapsed().as_secs_f64();
+    sleep(AFTER).await;
+    let taken = meter.read()?.saturating_sub(before);
 
     bench.add(Series::Change(count), who, (answered.at - start).as_secs_f64());
     bench.figures.add(Series::ChangeSeen(count), who, signed(seen, answered.at));
-    bench.add(Series::ChangeCpu(count), who, taken.max(0.0));
+    bench.add(Series::ChangeCpu(count), who, taken.as_secs_f64());
     if answered.failed > 0 {
         bench.say(format!("    {}: {} connections failed meanwhile", who.name(), answered.failed));
     }

@@ -103,6 +103,12 @@ impl Contender {
         Ok(at - start)
     }
 
+    /// Starts the node's agent again on what it left.
+    pub fn resume(&mut self, lab: &Lab) -> Result<()> {
+        self.running.push(Process::start(self.node(lab).place(), &lab.logs(), &self.agent)?);
+        Ok(())
+    }
+
     /// Starts all of it and waits until it works.
     pub async fn start(&mut self, lab: &Lab) -> Result<()> {
         self.start_node(lab).await?;

@@ -22,13 +22,11 @@ pub struct Host {
     pub runc: String,
     /// First line that `kubelet --version` prints.
     pub kubelet: String,
-    /// Share of the processors that was in use before the run began, from 0 to 1.
-    pub busy: f64,
 }
 
 impl Host {
-    /// Looks around, for three seconds.
-    pub async fn look(tools: &Tools) -> Self {
+    /// Looks around.
+    pub fn look(tools: &Tools) -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let field = |text: &str, name: &str| {
             text.lines().find(|line| line.starts_with(name)).and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned())
@@ -42,7 +40,6 @@ impl Host {
             containerd: first_line(tools.containerd.join("containerd").to_str().unwrap_or_default()),
             runc: first_line("runc"),
             kubelet: first_line(tools.kubernetes("kubelet").to_str().unwrap_or_default()),
-            busy: busy(Duration::from_secs(3)).await,
         }
     }
 }
@@ -52,8 +49,8 @@ fn first_line(program: &str) -> String {
     String::from_utf8_lossy(&output).lines().next().unwrap_or_default().split(" github.com").next().unwrap_or_default().to_owned()
 }
 
-/// The share of all processors that is in use during a window.
-async fn busy(window: Duration) -> f64 {
+/// The share of all processors that is in use during a window, from 0 to 1.
+pub async fn busy(window: Duration) -> f64 {
     let read = || times(&std::fs::read_to_string("/proc/stat").unwrap_or_default()).unwrap_or_default();
     let (idle, total) = read();
     tokio::time::sleep(window).await;

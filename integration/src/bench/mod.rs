@@ -23,6 +23,7 @@ pub mod usage;
 pub mod watch;
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{Api, ObjectMeta, PostParams};
@@ -41,6 +42,9 @@ pub const PODS: &str = "bench-pods";
 /// The namespace of the Services.
 pub const SERVICES: &str = "bench-services";
 
+/// The share of the machine that the control plane and a few daemons may use while no agent runs.
+pub const QUIET: f64 = 0.15;
+
 /// Everything that the parts share.
 pub struct Bench {
     /// The lab: node 1 for upstream, node 2 for kubelet-rs.
@@ -53,6 +57,8 @@ pub struct Bench {
     pub figures: Figures,
     /// What was asked for.
     pub options: Options,
+    /// The greatest share of the machine that others were seen to use, from 0 to 1.
+    pub busy: f64,
     started: Instant,
 }
 
@@ -71,7 +77,7 @@ impl Bench {
             contenders.push(Contender::new(&lab, *who)?);
         }
         let services = Services::new(&lab)?;
-        Ok(Self { lab, contenders, services, figures: Figures::default(), options, started })
+        Ok(Self { lab, contenders, services, figures: Figures::default(), options, busy: 0.0, started })
     }
 
     /// Runs the chosen parts. What one agent fails at is written down, and the others go on.
@@ -82,6 +88,7 @@ impl Bench {
             }
             let rounds = if part.repeats() { self.options.counts.rounds } else { 1 };
             for round in 0..rounds {
+                self.look_for_others().await;
                 self.say(format!("{}: round {} of {rounds}", part.name(), round + 1));
                 self.round(part, round).await;
             }
@@ -89,6 +96,15 @@ impl Bench {
         for index in 0..self.contenders.len() {
             self.stop(index).await;
         }
+    }
+
+    /// No agent runs between two rounds: what keeps the machine busy then would have made the figures worse.
+    async fn look_for_others(&mut self) {
+        let busy = host::busy(Duration::from_secs(2)).await;
+        if busy > QUIET {
+            self.say(format!("other programs keep {:.0} % of this machine busy: times will be longer than they need be", busy * 100.0));
+        }
+        self.busy = self.busy.max(busy);
     }
 
     async fn round(&mut self, part: Part, round: usize) {

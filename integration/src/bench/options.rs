@@ -3,7 +3,7 @@
 use super::figures::Who;
 
 /// What `bench --help` prints.
-pub const USAGE: &str = "usage: bench [--only PART[,PART]] [--agent NAME] [--rounds N] [--quick]
+pub const USAGE: &str = "usage: make bench ARGS='...', or bench [--only PART[,PART]] [--agent NAME] [--rounds N] [--quick]
   --only    size, start, pods, memory, services; all if not said
   --agent   kubelet-rs or upstream alone; both if not said
   --rounds  how often the order of the agents is turned round and everything is measured again (2; memory is measured once)
@@ -75,7 +75,7 @@ pub struct Options {
     pub agents: Vec<Who>,
     /// How often.
     pub counts: Counts,
-    /// The command line, for the report.
+    /// What makes such a run, for the report.
     pub command: String,
 }
 
@@ -87,7 +87,7 @@ impl Options {
             parts: Part::ALL.to_vec(),
             agents: vec![Who::Upstream, Who::KubeletRs],
             counts: FULL,
-            command: ["bench"].into_iter().chain(args.iter().map(String::as_str)).collect::<Vec<_>>().join(" "),
+            command: if args.is_empty() { "make bench".to_owned() } else { format!("make bench ARGS='{}'", args.join(" ")) },
         };
         let mut rounds = None;
         let mut args = args.into_iter();

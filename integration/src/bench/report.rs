@@ -6,6 +6,7 @@ use super::figures::{Figures, Who};
 use super::format::ratio;
 use super::host::Host;
 use super::rows::{ROWS, Row, Take, unit};
+use super::{Bench, QUIET};
 
 const COLUMNS: [&str; 6] = ["", "kubelet-rs", "upstream", "upstream ∕ kubelet-rs", "floor", "goal"];
 
@@ -66,12 +67,13 @@ fn cell(row: &Row, figures: &Figures, who: Who) -> String {
 }
 
 /// The whole document.
-pub fn document(figures: &Figures, host: &Host, command: &str, minutes: f64) -> String {
+pub fn document(bench: &Bench, host: &Host, minutes: f64) -> String {
+    let (figures, command) = (&bench.figures, &bench.options.command);
     let date = jiff::Timestamp::now().strftime("%Y-%m-%d");
-    let noise = if host.busy > 0.05 {
+    let noise = if bench.busy > QUIET {
         format!(
-            "\n**The machine was not quiet**: other programs kept {:.0} % of it busy when the run began, so times are longer than they need be.\n",
-            host.busy * 100.0
+            "\n**The machine was not quiet**: other programs kept up to {:.0} % of it busy, so times are longer than they need be.\n",
+            bench.busy * 100.0
         )
     } else {
         String::new()
@@ -86,7 +88,7 @@ pub fn document(figures: &Figures, host: &Host, command: &str, minutes: f64) -> 
     format!(
         "# Benchmarks
 
-Written by `make bench` (`{command}`) on {date}, in {minutes:.0} minutes. kubelet-rs is the release build; upstream is kubelet and
+Written by `{command}` on {date}, in {minutes:.0} minutes. kubelet-rs is the release build; upstream is kubelet and
 kube-proxy (nftables mode). Both had the same configuration, the same control plane and the same containerd configuration, in one run.
 {noise}
 | | |
@@ -106,7 +108,7 @@ Figures are medians; in brackets how many samples there are, from the smallest t
   started anew for each part, with no Node object, no pods and no rules left from before.
 - **Memory** is the sum over an agent's processes, the median of five readings, 15 s after the last change. The Services have no
   selector; their EndpointSlices are made by hand. **CPU** is what the scheduler counted for all threads, and for children
-  that were waited for; that of containerd does not contain its shims.
+  that were waited for; that of containerd does not contain its shims, and its floor is what it takes with the same pods and no agent.
 - **Pods** are ordinary ones (one container of the pause image, service account token, 30 s of grace of which the process needs nothing),
   bound to the node when they are created: the scheduler has no part in it. Times are taken by a client that watches, from
   before the request is sent to the arrival of the event. The first pod after a start is not counted.
@@ -116,8 +118,8 @@ Figures are medians; in brackets how many samples there are, from the smallest t
 - **Services**: every endpoint of every Service has an address of its own, at which something answers with that address. *Start* is
   from the start of the process (of upstream: of kube-proxy alone) until twenty Services spread over all of them answer; then each of them is asked
   once, and one that does not answer fails the run. *A change* gives a Service another endpoint; it counts from before the patch is sent, API server
-  and watch included, until a client on the node, which connects over and over, is answered by the new endpoint. CPU of a change counts until 1.5 s
-  after the answer, less what the process takes at rest.
+  and watch included, until a client on the node, which connects over and over, is answered by the new endpoint. CPU of a change counts until 0.3 s
+  after the answer; what else the process did meanwhile is in it.
 ",
         processors = host.processors,
         processor = host.processor,

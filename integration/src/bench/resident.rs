@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::Bench;
-use super::figures::{Load, Series, median};
+use super::figures::{Load, Series, Who, median};
 use super::pods::Pods;
 use super::probe::until_all_answered;
 use super::usage::{CpuMeter, Memory};
@@ -31,13 +31,19 @@ pub async fn measure(bench: &mut Bench, index: usize) -> Result<()> {
     let names: Vec<String> = (0..PODS).map(|n| format!("resident-{n}")).collect();
     Pods::open(bench, index).await?.create(&names).await?;
     memory(bench, index, Load::Pods).await?;
-    idle_cpu(bench, index).await?;
+    idle_cpu(bench, index, who).await?;
 
     bench.say(format!("  {}: {SERVICES} Services with two endpoints each", who.name()));
     bench.services.resize(SERVICES).await?;
     until_all_answered(bench.contenders[index].node(&bench.lab).place(), bench.services.all().to_vec(), PATIENCE).await?;
     memory(bench, index, Load::PodsAndServices).await?;
 
+    if index + 1 == bench.contenders.len() {
+        bench.contenders[index].stop().await?;
+        sleep(Duration::from_secs(bench.options.counts.settle)).await;
+        idle_cpu(bench, index, Who::Floor).await?;
+        bench.contenders[index].resume(&bench.lab)?;
+    }
     bench.say(format!("  {}: removing them", who.name()));
     Pods::open(bench, index).await?.delete(&names).await?;
     bench.contenders[index].stop().await?;
@@ -82,8 +88,8 @@ async fn memory(bench: &mut Bench, index: usize, load: Load) -> Result<()> {
     Ok(())
 }
 
-async fn idle_cpu(bench: &mut Bench, index: usize) -> Result<()> {
-    let who = bench.contenders[index].who;
+/// CPU of the agent and of containerd; of containerd alone where no agent runs.
+async fn idle_cpu(bench: &mut Bench, index: usize, who: Who) -> Result<()> {
     let seconds = bench.options.counts.idle_window;
     bench.say(format!("  {}: {seconds} s in which nothing happens", who.name()));
     let runtime = bench.contenders[index].node(&bench.lab).containerd_pid().await;
@@ -93,7 +99,9 @@ async fn idle_cpu(bench: &mut Bench, index: usize) -> Result<()> {
     let (agent, containerd) = tokio::try_join!(agent.during(window), containerd.during(window))?;
     // A short window tells less, but about the same minute.
     let minute = 60.0 / seconds as f64;
-    bench.add(Series::IdleCpu, who, agent.as_secs_f64() * minute);
+    if who != Who::Floor {
+        bench.add(Series::IdleCpu, who, agent.as_secs_f64() * minute);
+    }
     bench.add(Series::IdleRuntimeCpu, who, containerd.as_secs_f64() * minute);
     Ok(())
 }

@@ -41,10 +41,7 @@ fn main() -> ExitCode {
 
 async fn run(options: Options) -> Result<()> {
     let start = Instant::now();
-    let host = Host::look(&Tools::find()?).await;
-    if host.busy > 0.05 {
-        println!("bench: other programs keep {:.0} % of this machine busy: times will be longer than they need be", host.busy * 100.0);
-    }
+    let host = Host::look(&Tools::find()?);
     let mut bench = Bench::start(options.clone()).await?;
     let in_time = timeout(LIMIT.saturating_sub(start.elapsed()), bench.run()).await.is_ok();
     println!("\n{}", report::table(&bench.figures));
@@ -56,7 +53,7 @@ async fn run(options: Options) -> Result<()> {
     }
     if options.is_whole() {
         let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
-        let document = report::document(&bench.figures, &host, &options.command, start.elapsed().as_secs_f64() / 60.0);
+        let document = report::document(&bench, &host, start.elapsed().as_secs_f64() / 60.0);
         for (name, text) in [("BENCHMARKS.md", document), ("benchmarks.svg", plot::svg(&bench.figures))] {
             std::fs::write(docs.join(name), text).doing(|| format!("writing docs/{name}"))?;
             println!("bench: docs/{name} is written");

@@ -11,6 +11,7 @@ use crate::api::events::EventType;
 use crate::model::PodRef;
 use crate::pods::act::Job;
 use crate::pods::context::Context;
+use crate::pods::log_files;
 use crate::pods::mailbox::Letters;
 use crate::pods::plan::{View, finished};
 use crate::pods::progress::Progress;
@@ -232,7 +233,6 @@ impl Worker {
             }
             Progress::Started(start, record) => {
                 self.images.remove(&start.name);
-                self.memory.succeeded(&Subject::Container(start.name.clone()));
                 if let Some(exit) = start.previous_exit {
                     self.memory.restarted(&start.name, exit, now, self.ctx.settings.crash_loop_max);
                 }
@@ -303,6 +303,8 @@ impl Worker {
     pub(super) fn farewell(&mut self) {
         self.ctx.writer.forget(&self.name.uid);
         self.ctx.images.forget(&self.name.uid);
+        // Of a sandbox that never came to be, nothing else reminds.
+        log_files::remove_pod(&self.ctx.translate.pod_logs_dir, &self.name);
         tracing::info!(pod = %self.name, uid = %self.name.uid, "Nothing is left of the pod");
     }
 }

@@ -128,7 +128,8 @@ impl Runtime for FakeRuntime {
                 Ok(())
             })
             .await?;
-            if timeout(grace, self.wait_end(id)).await.is_err() {
+            let immortal = self.lock().container_mut(id).is_some_and(|r| r.life.immortal);
+            if timeout(grace, self.wait_end(id)).await.is_err() && !immortal {
                 self.end(id, 137);
             }
             Ok(())
