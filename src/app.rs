@@ -28,8 +28,8 @@ use crate::pods::images::Images;
 use crate::pods::{manager, status};
 use crate::proxy::{Proxy, catalog::Catalog, conntrack};
 use crate::resources::Cgroups;
-use crate::runtime::log::rotate;
 use crate::runtime::client::CriRuntime;
+use crate::runtime::log::rotate;
 use crate::runtime::{ErrorKind, Runtime};
 use crate::server::{HealthzServer, Parts, Server};
 use crate::sys::process;
@@ -59,21 +59,15 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         }
     };
     logging::start(&config.kubelet.logging);
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
+    let mut config = config;
     match hostcheck::check(&hostcheck::read(), &config.kubelet) {
-        Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
+        Ok(warnings) => config.warnings.extend(warnings),
         Err(refusals) => {
             refusals.iter().for_each(|refusal| tracing::error!("{refusal}"));
             return ExitCode::FAILURE;
         }
     }
     process::use_one_arena();
-    process::set_oom_score_adj(config.kubelet.oom_score_adj);
-    if let Err(error) = process::raise_open_files(config.kubelet.max_open_files) {
-        tracing::warn!(%error, wanted = config.kubelet.max_open_files, "Can't raise the limit of open files; a node with many pods may run out of them");
-    }
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build();
     let tokio = match tokio {
         Ok(tokio) => tokio,
@@ -115,7 +109,8 @@ async fn run(mut config: Config) -> Result<(), StartError> {
 
 async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), StartError> {
     let root = config.options.root_dir.clone();
-    std::fs::create_dir_all(&root).map_err(|e| format!("make the root directory {}: {e}; choose another with --root-dir", root.display()))?;
+    std::fs::create_dir_all(&root)
+        .map_err(|e| format!("make the root directory {}: {e}; choose another with --root-dir", root.display()))?;
     if config.kubelet.healthz_port != 0 {
         let healthz = HealthzServer::bind(config.kubelet.healthz_bind_address, config.kubelet.healthz_port)?;
         tasks.spawn(healthz.run());
@@ -125,10 +120,13 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
     let ips = address::find(&config.options.node_ips, &name).await?;
     let capacity = machine.capacity(config.kubelet.max_pods, config.kubelet.pods_per_core);
     let facts = machine.facts(name.clone(), ips, capacity, settings::withheld(&config.kubelet, &capacity));
-    let kubeconfig = config.options.kubeconfig.as_deref().ok_or("--kubeconfig is missing: running without an API server is not supported yet")?;
+    let kubeconfig =
+        config.options.kubeconfig.as_deref().ok_or("--kubeconfig is missing: running without an API server is not supported yet")?;
     let api: Arc<dyn Api> = Arc::new(KubeApi::new(kubeconfig::load(kubeconfig)?, &name, KUBERNETES_VERSION)?);
-    let endpoint = &config.kubelet.container_runtime_endpoint;
-    let runtime: Arc<dyn Runtime> = Arc::new(CriRuntime::new(endpoint, Some(config.kubelet.image_endpoint()), config.kubelet.runtime_request_timeout)?);
+    let endpoint = config.kubelet.container_runtime_endpoint.clone();
+    let runtime: Arc<dyn Runtime> =
+        Arc::new(CriRuntime::new(&endpoint, Some(config.kubelet.image_endpoint()), config.kubelet.runtime_request_timeout)?);
+    announce(config);
     let rates = EventRates { per_second: config.kubelet.event_record_qps, burst: config.kubelet.event_burst };
     let recorder = Recorder::start(Arc::clone(&api), &name, rates);
 
@@ -144,7 +142,7 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
     });
     let services = start_proxy(&api, tasks);
 
-    let version = reach_runtime(runtime.as_ref()).await;
+    let version = reach_runtime(runtime.as_ref(), &endpoint).await;
     match runtime.cgroup_driver().await {
         Ok(driver) => config.kubelet.cgroup_driver = driver,
         Err(error) if error.kind == ErrorKind::Unimplemented => {
@@ -205,6 +203,18 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
     Ok(())
 }
 
+/// What is worth saying once it is clear that the agent can run: before that, only the reason why it can't.
+fn announce(config: &Config) {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    process::set_oom_score_adj(config.kubelet.oom_score_adj);
+    if let Err(error) = process::raise_open_files(config.kubelet.max_open_files) {
+        let wanted = config.kubelet.max_open_files;
+        tracing::warn!(%error, wanted, "Can't raise the limit of open files; a node with many pods may run out of them");
+    }
+}
+
 /// Starts the Service proxy. It needs nothing from the rest, and the rest only its list of Services.
 fn start_proxy(api: &Arc<dyn Api>, tasks: &mut JoinSet<()>) -> Catalog {
     let proxy = Proxy::new(nft::Kernel::open, conntrack::Kernel, proxy::hostcheck::families());
@@ -214,7 +224,7 @@ fn start_proxy(api: &Arc<dyn Api>, tasks: &mut JoinSet<()>) -> Catalog {
 }
 
 /// Waits for the container runtime. The node says meanwhile that it is not ready, and why.
-async fn reach_runtime(runtime: &dyn Runtime) -> crate::runtime::RuntimeVersion {
+async fn reach_runtime(runtime: &dyn Runtime, endpoint: &str) -> crate::runtime::RuntimeVersion {
     let mut said = String::new();
     loop {
         match runtime.version().await {
@@ -225,7 +235,7 @@ async fn reach_runtime(runtime: &dyn Runtime) -> crate::runtime::RuntimeVersion 
             Err(error) => {
                 let text = error.to_string();
                 if text != said {
-                    tracing::error!("{text}; the agent waits for it");
+                    tracing::error!("{text}; the agent waits for {endpoint}");
                     said = text;
                 }
                 sleep(RUNTIME_RETRY).await;
@@ -233,4 +243,3 @@ async fn reach_runtime(runtime: &dyn Runtime) -> crate::runtime::RuntimeVersion 
         }
     }
 }
-

@@ -10,6 +10,7 @@ use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// On which side of a call's effect the agent dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +47,26 @@ struct State {
     /// How often the agent was started again.
     incarnation: u64,
     calls: Vec<Call>,
+    /// The present moment of a paused clock, and how many calls it saw.
+    moment: Option<(Instant, usize)>,
+    storm: Option<Call>,
     crash: Option<(usize, Crash)>,
     faults: Vec<(Call, VecDeque<Fault>)>,
+}
+
+/// Calls at one moment of a paused clock that no sane agent makes: it tries again and again without a pause.
+const STORM: usize = 20_000;
+
+impl State {
+    fn in_storm(&mut self, call: Call) -> bool {
+        let now = Instant::now();
+        let count = self.moment.filter(|(at, _)| *at == now).map_or(1, |(_, count)| count + 1);
+        self.moment = Some((now, count));
+        if count > STORM {
+            self.storm.get_or_insert(call);
+        }
+        self.storm.is_some()
+    }
 }
 
 /// Decides for each call of the fakes what becomes of it. Clones share one state.
@@ -150,6 +169,11 @@ impl Injector {
         self.lock().calls.clone()
     }
 
+    /// A call that was made again and again without a pause, with paused time. From then on all calls hang, so that the test can end.
+    pub fn storm(&self) -> Option<Call> {
+        self.lock().storm
+    }
+
     /// How many calls of one name were made.
     pub fn count(&self, room: &'static str, name: &'static str) -> usize {
         self.lock().calls.iter().filter(|c| **c == Call { room, name }).count()
@@ -173,6 +197,9 @@ impl Injector {
         }
         let number = state.calls.len();
         state.calls.push(call);
+        if state.in_storm(call) {
+            return Verdict::Fault(Fault::Hang);
+        }
         if let Some((_, when)) = state.crash.filter(|(at, _)| *at == number) {
             return Verdict::Die(when);
         }
@@ -247,6 +274,18 @@ mod tests {
         assert!(tokio::time::timeout(std::time::Duration::from_secs(1), bump(&old, &n)).await.is_err());
         assert_eq!(bump(&i.for_agent(), &n).await, Ok(1));
         assert_eq!(i.count("room", "bump"), 1, "since the restart");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn trying_again_without_a_pause_is_noticed() {
+        let (i, n) = (Injector::default(), AtomicU32::new(0));
+        let forever = async {
+            loop {
+                let _ = bump(&i, &n).await;
+            }
+        };
+        assert!(tokio::time::timeout(std::time::Duration::from_secs(1), forever).await.is_err());
+        assert_eq!(i.storm(), Some(Call { room: "room", name: "bump" }));
     }
 
     #[tokio::test]

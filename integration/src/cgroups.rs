@@ -3,6 +3,7 @@
 //! On cgroup v1 there is a hierarchy for each controller; on v2 there is one, and controllers are switched on from its root down.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::error::{Doing as _, Result};
 
@@ -29,7 +30,7 @@ pub fn create(lab: &str, node: &str) -> Result<()> {
         delegate(&group);
         return Ok(());
     }
-    for hierarchy in v1_hierarchies()? {
+    for hierarchy in hierarchies()? {
         let mut group = hierarchy;
         for part in [ROOT, lab, node] {
             let parent = group.clone();
@@ -46,13 +47,20 @@ pub fn create(lab: &str, node: &str) -> Result<()> {
     Ok(())
 }
 
-/// Removes all groups of a lab. They must be empty of processes; one that is not stays.
+/// Removes all groups of a lab, whose processes must have been ended. The kernel may need a moment until the last one is gone;
+/// what is busy after five seconds stays.
 pub fn remove(lab: &str) {
-    let hierarchies = if is_v2() { vec![PathBuf::from(MOUNT)] } else { v1_hierarchies().unwrap_or_default() };
-    for hierarchy in hierarchies {
-        remove_tree(&hierarchy.join(ROOT).join(lab));
+    let groups: Vec<PathBuf> = hierarchies().unwrap_or_default().into_iter().map(|hierarchy| hierarchy.join(ROOT)).collect();
+    for _ in 0..100 {
+        groups.iter().for_each(|group| remove_tree(&group.join(lab)));
+        if !groups.iter().any(|group| group.join(lab).exists()) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for group in groups {
         // Stays as long as another lab is below it.
-        let _ = std::fs::remove_dir(hierarchy.join(ROOT));
+        let _ = std::fs::remove_dir(group);
     }
 }
 
@@ -60,15 +68,15 @@ fn is_v2() -> bool {
     Path::new(MOUNT).join("cgroup.controllers").exists()
 }
 
-/// The v1 hierarchies: folders of the mount point, without the links (`cpu,cpuacct`) and the empty v2 mount beside them.
-fn v1_hierarchies() -> Result<Vec<PathBuf>> {
+/// The mounts that groups are made below: one on v2; on v1 one for each controller, and beside them the v2 mount of hybrid hosts,
+/// where runc makes groups too.
+fn hierarchies() -> Result<Vec<PathBuf>> {
+    if is_v2() {
+        return Ok(vec![PathBuf::from(MOUNT)]);
+    }
     let entries = std::fs::read_dir(MOUNT).doing(|| format!("reading {MOUNT}"))?;
-    Ok(entries
-        .flatten()
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
-        .filter(|path| path.join("tasks").exists())
-        .collect())
+    let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path());
+    Ok(folders.filter(|path| path.join("cgroup.procs").exists()).collect())
 }
 
 /// Switches controllers on for the children of a v2 group; one that the kernel lacks stays off.

@@ -187,3 +187,6 @@ fn lean(mut node: Node) -> Node {
     node.metadata.managed_fields = None;
     node
 }
+
+#[cfg(test)]
+mod tests;

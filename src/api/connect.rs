@@ -118,7 +118,8 @@ impl Connector {
         match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
             Some(rustls::Error::InvalidCertificate(reason)) => {
                 let reason = match reason {
-                    CertificateError::UnknownIssuer => "it was signed by another authority".to_owned(),
+                    // Every kubeadm cluster's CA has the same name: the wrong one shows as a bad signature.
+                    CertificateError::UnknownIssuer | CertificateError::BadSignature => "it was signed by another authority".to_owned(),
                     CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                         format!("it is not made out to {:?}", self.name.to_str())
                     }

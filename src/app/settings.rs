@@ -63,8 +63,7 @@ pub fn server(config: &Config, facts: &NodeFacts) -> ServerSettings {
         port: kubelet.port,
         node_name: facts.name.clone(),
         tls: TlsSettings {
-            files: path(&kubelet.tls_cert_file)
-                .map(|cert| CertFiles { cert, key: kubelet.tls_private_key_file.clone() }),
+            files: path(&kubelet.tls_cert_file).map(|cert| CertFiles { cert, key: kubelet.tls_private_key_file.clone() }),
             cert_dir: config.options.cert_dir.clone(),
             hostname: facts.name.clone(),
             ips: facts.ips.clone(),
@@ -82,10 +81,9 @@ pub fn server(config: &Config, facts: &NodeFacts) -> ServerSettings {
         },
         authorization: match kubelet.authorization.mode {
             AuthorizationMode::AlwaysAllow => AuthzSettings::AlwaysAllow,
-            AuthorizationMode::Webhook => AuthzSettings::Webhook {
-                allowed_ttl: webhook.cache_authorized_ttl,
-                denied_ttl: webhook.cache_unauthorized_ttl,
-            },
+            AuthorizationMode::Webhook => {
+                AuthzSettings::Webhook { allowed_ttl: webhook.cache_authorized_ttl, denied_ttl: webhook.cache_unauthorized_ttl }
+            }
         },
         debugging_handlers: kubelet.enable_debugging_handlers,
         streaming_idle_timeout: kubelet.streaming_connection_idle_timeout,

@@ -24,12 +24,8 @@ impl Clock {
     /// Nanoseconds since the epoch.
     pub fn now(&self) -> i64 {
         match self {
-            Self::System => {
-                SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
-            }
-            Self::Tokio(base, start) => {
-                start.saturating_add(i64::try_from(base.elapsed().as_nanos()).unwrap_or(i64::MAX))
-            }
+            Self::System => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX)),
+            Self::Tokio(base, start) => start.saturating_add(i64::try_from(base.elapsed().as_nanos()).unwrap_or(i64::MAX)),
         }
     }
 }

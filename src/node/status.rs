@@ -148,8 +148,7 @@ fn images(inputs: &Inputs<'_>) -> Vec<ContainerImage> {
     all.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.id.cmp(&b.id)));
     let most = usize::try_from(inputs.settings.max_images).unwrap_or(usize::MAX);
     let entry = |image: &crate::runtime::Image| ContainerImage {
-        names: Some(image.digests.iter().chain(&image.tags).take(NAMES_OF_AN_IMAGE).cloned().collect())
-            .filter(|names: &Vec<_>| !names.is_empty()),
+        names: Some(image.digests.iter().chain(&image.tags).take(NAMES_OF_AN_IMAGE).cloned().collect()),
         size_bytes: i64::try_from(image.size).ok(),
     };
     all.into_iter().take(most).map(entry).collect()
@@ -159,7 +158,7 @@ fn handlers(inputs: &Inputs<'_>) -> Option<Vec<NodeRuntimeHandler>> {
     let mut all = inputs.runtime.health.as_ref()?.handlers.clone();
     all.sort_by(|a, b| a.name.cmp(&b.name));
     let entry = |handler: crate::runtime::RuntimeHandler| NodeRuntimeHandler {
-        name: Some(handler.name).filter(|name| !name.is_empty()), // the server leaves empty fields out
+        name: Some(handler.name),
         features: Some(NodeRuntimeHandlerFeatures {
             recursive_read_only_mounts: Some(handler.recursive_read_only_mounts),
             user_namespaces: Some(handler.user_namespaces),
@@ -214,21 +213,17 @@ pub fn patch(old: &NodeStatus, new: &NodeStatus, heartbeat: bool) -> Option<Valu
             set(name, changes.into());
         }
     }
+    // What the runtime was not asked for yet stays as it was said before.
     let fields = [
-        ("daemonEndpoints", old.daemon_endpoints == new.daemon_endpoints, to_json(&new.daemon_endpoints)),
-        // None: the runtime was not asked yet, what was said before still stands.
-        ("features", new.features.is_none() || old.features == new.features, to_json(&new.features)),
-        ("images", list(&old.images) == list(&new.images), to_json(&new.images)),
-        ("nodeInfo", old.node_info == new.node_info, to_json(&new.node_info)),
-        (
-            "runtimeHandlers",
-            new.runtime_handlers.is_none() || list(&old.runtime_handlers) == list(&new.runtime_handlers),
-            to_json(&new.runtime_handlers),
-        ),
+        ("daemonEndpoints", to_json(&old.daemon_endpoints), to_json(&new.daemon_endpoints)),
+        ("features", to_json(&old.features), to_json(&new.features.as_ref().or(old.features.as_ref()))),
+        ("images", to_json(&old.images), to_json(&new.images)),
+        ("nodeInfo", to_json(&old.node_info), to_json(&new.node_info)),
+        ("runtimeHandlers", to_json(&old.runtime_handlers), to_json(&new.runtime_handlers.as_ref().or(old.runtime_handlers.as_ref()))),
     ];
-    for (name, same, value) in fields {
-        if !same {
-            set(name, value);
+    for (name, old, new) in fields {
+        if without_blanks(&old) != without_blanks(&new) {
+            set(name, new);
         }
     }
     let known = old.conditions.as_deref().unwrap_or_default();
@@ -243,9 +238,18 @@ pub fn patch(old: &NodeStatus, new: &NodeStatus, heartbeat: bool) -> Option<Valu
     (!status.is_empty()).then(|| json!({ "status": status }))
 }
 
-/// The server leaves empty lists out.
-fn list<T>(list: &Option<Vec<T>>) -> &[T] {
-    list.as_deref().unwrap_or_default()
+/// The server leaves some empty fields out and fills others in: nothing, "", [] and {} are all the same, and become null here.
+fn without_blanks(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let kept: Map<_, _> = map.iter().map(|(name, v)| (name.clone(), without_blanks(v))).filter(|(_, v)| !v.is_null()).collect();
+            if kept.is_empty() { Value::Null } else { kept.into() }
+        }
+        Value::Array(all) if !all.is_empty() => all.iter().map(without_blanks).collect(),
+        Value::String(text) if !text.is_empty() => value.clone(),
+        Value::Number(_) | Value::Bool(_) => value.clone(),
+        _ => Value::Null,
+    }
 }
 
 /// The server writes quantities its own way (`56403987000` comes back as `56403987k`).

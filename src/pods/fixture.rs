@@ -2,8 +2,8 @@
 
 use k8s_openapi::api::core::v1::{Container as Spec, Pod, PodSpec};
 
-use crate::model::hash::container_hash;
 use crate::model::PodRef;
+use crate::model::hash::container_hash;
 use crate::runtime::{Container, ContainerPhase, ObservedPod, Sandbox};
 
 /// A second in nanoseconds.

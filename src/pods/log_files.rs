@@ -63,6 +63,19 @@ pub fn remove_pod(root: &Path, pod: &PodRef) {
     }
 }
 
+/// Pods that have a directory. What doesn't look like a pod's is not told.
+pub fn pods_on_disk(root: &Path) -> Vec<PodRef> {
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    entries.filter_map(|entry| owner(entry.file_name().to_str()?)).collect()
+}
+
+/// Whose directory has this name. Namespaces and names hold no underscores.
+fn owner(dir: &str) -> Option<PodRef> {
+    let mut parts = dir.splitn(3, '_').filter(|part| !part.is_empty());
+    let (namespace, name, uid) = (parts.next()?, parts.next()?, parts.next()?);
+    Some(PodRef { namespace: namespace.into(), name: name.into(), uid: uid.into() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +106,16 @@ mod tests {
         assert!(Path::new("/etc/hostname").exists());
         remove_pod(&root, &pod);
         assert!(!pod_dir(&root, &pod).exists());
+    }
+
+    #[test]
+    fn directories_tell_whose_they_are() {
+        let root = tempfile::tempdir().expect("a directory");
+        for name in ["ns_web_u", "ns_web", "ns__u", "lost+found"] {
+            std::fs::create_dir(root.path().join(name)).expect("made");
+        }
+        assert_eq!(pods_on_disk(root.path()), [names().0]);
+        assert!(pods_on_disk(&root.path().join("none")).is_empty());
     }
 
     #[test]

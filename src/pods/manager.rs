@@ -9,27 +9,32 @@ use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use super::context::Context;
+use super::log_files;
 use super::mailbox::Mailbox;
 use super::worker;
 use crate::api::WatchEvent;
 use crate::model::{PodRef, PodUid};
-use crate::runtime::ObservedPod;
+use crate::runtime::{self, ObservedPod};
 
 /// How often everything is compared with the runtime, in case a hint was lost.
 const RELIST: Duration = Duration::from_secs(60);
+/// How long the first list waits for hints to come in.
+const HINTS_FIRST: Duration = Duration::from_secs(1);
 /// Waits between tries to list the runtime's pods at the start.
 const LIST_RETRY: Duration = Duration::from_secs(1);
 
 /// Runs until dropped. `synced` turns true once every pod of the first snapshot has a worker.
 pub async fn run(ctx: Arc<Context>, synced: watch::Sender<bool>) {
-    // Hints first, then the list: what happens in between is seen twice, never missed.
+    // Hints first, then the list: what happens in between is seen twice, never missed. The first hint says that the others will come;
+    // should it come later, it asks for another list.
     let mut hints = ctx.runtime.events();
+    let _ = timeout(HINTS_FIRST, next(&mut hints)).await;
     let mut pods = ctx.api.watch_pods();
     let known = list(&ctx).await;
-    let mut manager = Manager { ctx, workers: HashMap::new(), tasks: JoinSet::new(), known, ready: false };
+    let mut manager = Manager::new(ctx, known);
     let mut relist = interval_at(Instant::now() + RELIST, RELIST);
     relist.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -42,9 +47,10 @@ pub async fn run(ctx: Arc<Context>, synced: watch::Sender<bool>) {
             }
             hint = next(&mut hints) => match hint {
                 Some(uid) => manager.hint(&uid),
-                None => manager.relist().await,
+                None => manager.relist(),
             },
-            _ = relist.tick() => manager.relist().await,
+            _ = relist.tick() => manager.relist(),
+            Some(listed) = manager.lists.join_next(), if !manager.lists.is_empty() => manager.listed(listed),
             Some(ended) = manager.tasks.join_next(), if !manager.tasks.is_empty() => manager.ended(ended),
         }
     }
@@ -88,9 +94,18 @@ struct Manager {
     known: HashMap<PodUid, ObservedPod>,
     /// The API server has told all pods once.
     ready: bool,
+    /// The list that is being made, if any: it may take minutes, and no pod waits for it.
+    lists: JoinSet<runtime::Result<Vec<ObservedPod>>>,
+    /// Something happened that no list shows yet.
+    relist: bool,
 }
 
 impl Manager {
+    fn new(ctx: Arc<Context>, known: HashMap<PodUid, ObservedPod>) -> Self {
+        let (tasks, lists) = (JoinSet::new(), JoinSet::new());
+        Self { ctx, workers: HashMap::new(), tasks, known, ready: false, lists, relist: false }
+    }
+
     async fn pod_event(&mut self, event: WatchEvent<Pod>) {
         match event {
             WatchEvent::Snapshot(pods) => self.snapshot(pods).await,
@@ -118,11 +133,15 @@ impl Manager {
                 self.orphan(observed.pod.clone(), Some(observed));
             }
             self.leftovers_on_disk().await;
+            if self.relist {
+                self.relist();
+            }
         }
     }
 
-    /// Directories and cgroups of pods that neither the API server nor the runtime knows.
+    /// Directories, logs and cgroups of pods that neither the API server nor the runtime knows.
     async fn leftovers_on_disk(&mut self) {
+        let mut pods = log_files::pods_on_disk(&self.ctx.translate.pod_logs_dir);
         let mut uids = match self.ctx.volumes.pods_on_disk().await {
             Ok(uids) => uids,
             Err(error) => {
@@ -134,9 +153,10 @@ impl Manager {
             Ok(more) => uids.extend(more),
             Err(error) => tracing::warn!(%error, "Can't list the pods' cgroups; leftovers stay until the next start"),
         }
-        for uid in uids {
-            if !self.workers.contains_key(&uid) {
-                self.orphan(PodRef { namespace: "".into(), name: "".into(), uid }, None);
+        pods.extend(uids.into_iter().map(|uid| PodRef { namespace: "".into(), name: "".into(), uid }));
+        for pod in pods {
+            if !self.workers.contains_key(&pod.uid) {
+                self.orphan(pod, None);
             }
         }
     }
@@ -176,23 +196,35 @@ impl Manager {
     }
 
     fn hint(&mut self, uid: &PodUid) {
-        if let Some(worker) = self.workers.get(uid) {
-            worker.mailbox.look();
+        match self.workers.get(uid) {
+            Some(worker) => worker.mailbox.look(),
+            // Its worker will begin with what the first list says, and that is old now.
+            None => self.relist |= !self.ready,
+        }
+    }
+
+    /// Lists all that runs, as soon as there is somebody to compare it with.
+    fn relist(&mut self) {
+        self.relist = !self.ready || !self.lists.is_empty();
+        if !self.relist {
+            let runtime = Arc::clone(&self.ctx.runtime);
+            self.lists.spawn(async move { runtime.list_pods().await });
+        }
+    }
+
+    fn listed(&mut self, listed: Result<runtime::Result<Vec<ObservedPod>>, tokio::task::JoinError>) {
+        match listed {
+            Ok(Ok(pods)) => self.compare(pods),
+            Ok(Err(error)) => tracing::warn!(%error, "Can't compare with the runtime, will try again"),
+            Err(error) => tracing::error!(%error, "Listing the runtime's pods ended by a fault of its own"),
+        }
+        if self.relist {
+            self.relist();
         }
     }
 
     /// Compares all that runs with what the workers believe; tells those that are wrong to look, and finds strangers.
-    async fn relist(&mut self) {
-        if !self.ready {
-            return;
-        }
-        let pods = match self.ctx.runtime.list_pods().await {
-            Ok(pods) => pods,
-            Err(error) => {
-                tracing::warn!(%error, "Can't compare with the runtime, will try again");
-                return;
-            }
-        };
+    fn compare(&mut self, pods: Vec<ObservedPod>) {
         let mut missing: HashSet<PodUid> = self.ctx.directory.with_records().into_iter().collect();
         for observed in pods {
             let uid = observed.pod.uid.clone();
@@ -214,7 +246,9 @@ impl Manager {
                 self.workers.remove(&uid);
                 self.ctx.directory.remove(&uid);
             }
-            Err(error) => tracing::error!(%error, "A pod worker ended by a fault of its own; its pod is left as it is until the agent restarts"),
+            Err(error) => {
+                tracing::error!(%error, "A pod worker ended by a fault of its own; its pod is left as it is until the agent restarts")
+            }
         }
     }
 }

@@ -64,6 +64,14 @@ pub fn grace_period(pod: &Pod) -> u64 {
     u64::try_from(seconds.unwrap_or(30)).unwrap_or(0)
 }
 
+/// A name of the pod or of a container that can't be part of a path. The API server lets none through, but paths are made of them.
+pub fn bad_name(pod: &Pod) -> Option<&str> {
+    let meta = &pod.metadata;
+    let own = [&meta.namespace, &meta.name, &meta.uid].map(|n| n.as_deref().unwrap_or_default());
+    let containers = containers(pod).iter().chain(init_containers(pod)).map(|c| &*c.name);
+    own.into_iter().chain(containers).find(|n| matches!(*n, "" | "." | "..") || n.contains(['/', '\0']))
+}
+
 /// Phase `Succeeded` or `Failed`: the pod never runs again.
 pub fn is_terminal(phase: &str) -> bool {
     matches!(phase, "Succeeded" | "Failed")

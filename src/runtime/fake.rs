@@ -81,7 +81,7 @@ impl FakeRuntime {
     pub fn end(&self, id: &ContainerId, exit_code: i32) {
         let now = self.clock.now();
         let mut state = self.lock();
-        let Some(record) = state.container_mut(id).filter(|r| r.container.phase == ContainerPhase::Running) else { return };
+        let Some(record) = state.container_mut(id).filter(|r| is_alive(r.container.phase)) else { return };
         let c = &mut record.container;
         (c.phase, c.exit_code, c.finished_at) = (ContainerPhase::Exited, exit_code, now);
         c.reason = if exit_code == 0 { "Completed" } else { "Error" }.into();
@@ -102,7 +102,7 @@ impl FakeRuntime {
     /// Returns once the container doesn't run any more.
     async fn wait_end(&self, id: &ContainerId) {
         let mut ended = self.ended.subscribe();
-        while self.lock().container_mut(id).is_some_and(|r| r.container.phase == ContainerPhase::Running) {
+        while self.lock().container_mut(id).is_some_and(|r| is_alive(r.container.phase)) {
             // The sender lives in `self`, so this can't fail.
             let _ = ended.changed().await;
         }
@@ -129,6 +129,11 @@ impl FakeRuntime {
         };
         within(DEADLINE, name, self.injector.call("runtime", name, work)).await
     }
+}
+
+/// What a stop has something to do with.
+fn is_alive(phase: ContainerPhase) -> bool {
+    matches!(phase, ContainerPhase::Running | ContainerPhase::Unknown)
 }
 
 /// No time at all when it takes none: a sleep of zero would give others a turn.

@@ -39,7 +39,8 @@ pub(super) struct Token {
 impl Token {
     /// A token of which `age` of its `life` has passed.
     fn new(text: &str, uid: &PodUid, age: Duration, life: Duration) -> Self {
-        let use_for = (life * 4 / 5).min(LONGEST_USE).saturating_sub(spread(uid, JITTER));
+        // However short its life is, as it seems to be where two clocks disagree: the server is not asked all the time.
+        let use_for = (life * 4 / 5).min(LONGEST_USE).saturating_sub(spread(uid, JITTER)).max(RETRY);
         let now = Instant::now();
         Self { text: text.into(), refresh_at: now + use_for.saturating_sub(age), expires_at: now + life.saturating_sub(age) }
     }

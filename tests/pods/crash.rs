@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kubelet_rs::api::{Api, WatchEvent};
 use kubelet_rs::inject::Crash;
 use kubelet_rs::runtime::fake::Life;
-use futures::StreamExt;
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -134,11 +134,16 @@ fn a_container_that_crashes_and_a_pod_that_is_deleted() {
         world.delete(&pod, 5);
         world.until_gone("web").await;
     };
-    at_every_call(40, |_| {}, life, |world, statuses| {
-        assert_eq!(world.runtime.starts("web", "app"), 2);
-        let last = statuses.last().expect("statuses");
-        assert_eq!((exit_code(last, "app"), last.phase.as_deref()), (Some(143), Some("Failed")));
-    });
+    at_every_call(
+        40,
+        |_| {},
+        life,
+        |world, statuses| {
+            assert_eq!(world.runtime.starts("web", "app"), 2);
+            let last = statuses.last().expect("statuses");
+            assert_eq!((exit_code(last, "app"), last.phase.as_deref()), (Some(143), Some("Failed")));
+        },
+    );
 }
 
 #[test]
@@ -148,10 +153,7 @@ fn a_pod_with_a_token_and_a_config_map() {
         {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}, {"configMap": {"name": "conf"}}]}},
         {"name": "scratch", "emptyDir": {"medium": "Memory"}},
     ]);
-    let prepare = |world: &World| {
-        let object = json!({"metadata": {"name": "conf", "namespace": "default"}, "data": {"a": "1"}});
-        world.api.put_config_map(serde_json::from_value(object).expect("a ConfigMap"));
-    };
+    let prepare = |world: &World| world.put_config_map("conf");
     let life = async |world: &World| {
         let mounts = json!([{"name": "conf", "mountPath": "/c"}, {"name": "token", "mountPath": "/t"}]);
         let app = json!({"name": "app", "image": "app:1", "volumeMounts": mounts});

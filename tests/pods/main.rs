@@ -2,4 +2,5 @@
 
 mod counted;
 mod crash;
+mod life;
 mod world;

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use kubelet_rs::api::fake::FakeApi;
-use kubelet_rs::api::{Api, Recorder, events::EventRates};
+use kubelet_rs::api::{Api, Recorder, WatchEvent, events::EventRates};
 use kubelet_rs::inject::Injector;
 use kubelet_rs::model::PodRef;
 use kubelet_rs::model::clock::Clock;
@@ -67,6 +68,11 @@ impl Agent {
     }
 }
 
+/// A spec with one container `app`.
+pub fn app() -> Value {
+    json!({"containers": [{"name": "app", "image": "app:1"}]})
+}
+
 /// Runs a test with a clock that jumps to the next thing that happens.
 pub fn run<T>(test: impl Future<Output = T>) -> T {
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
@@ -107,7 +113,8 @@ impl World {
         let volumes: Arc<dyn Volumes> = Arc::new(CountedVolumes::new(volumes, &injector));
         let (writer, writing) = status::Writer::new(Arc::clone(&api));
         tasks.spawn(writing);
-        let images = ImageSettings { serialize_image_pulls: false, max_parallel_image_pulls: None, registry_pull_qps: 0, registry_burst: 0 };
+        let images =
+            ImageSettings { serialize_image_pulls: false, max_parallel_image_pulls: None, registry_pull_qps: 0, registry_burst: 0 };
         let directory = Arc::new(Directory::default());
         let ctx = Context {
             api,
@@ -122,12 +129,7 @@ impl World {
             directory: Arc::clone(&directory),
             clock: self.clock,
             translate: self.translate(facts.clone()),
-            settings: Settings {
-                node_ips: facts.ips,
-                runtime_name: "fake".to_owned(),
-                resolv_conf: None,
-                crash_loop_max: 300 * S,
-            },
+            settings: Settings { node_ips: facts.ips, runtime_name: "fake".to_owned(), resolv_conf: None, crash_loop_max: 300 * S },
         };
         let (sender, synced) = watch::channel(false);
         tasks.spawn(manager::run(Arc::new(ctx), sender));
@@ -159,7 +161,8 @@ impl World {
 
     /// A pod as the scheduler would bind it to this node.
     pub fn put_pod(&self, name: &str, spec: Value) -> PodRef {
-        let pod = json!({"metadata": {"name": name, "namespace": "default", "generation": 1}, "spec": spec, "status": {"phase": "Pending"}});
+        let pod =
+            json!({"metadata": {"name": name, "namespace": "default", "generation": 1}, "spec": spec, "status": {"phase": "Pending"}});
         PodRef::of(&self.api.put_pod(serde_json::from_value(pod).expect("a pod")))
     }
 
@@ -215,6 +218,12 @@ impl World {
         self.runtime.end(&running.id, code);
     }
 
+    /// Makes a ConfigMap with one key `a`.
+    pub fn put_config_map(&self, name: &str) {
+        let object = json!({"metadata": {"name": name, "namespace": "default"}, "data": {"a": "1"}});
+        self.api.put_config_map(serde_json::from_value(object).expect("a ConfigMap"));
+    }
+
     /// Reasons of all events about a pod.
     pub fn events(&self, pod: &str) -> Vec<String> {
         let of_pod = |e: &k8s_openapi::api::core::v1::Event| e.involved_object.name.as_deref() == Some(pod);
@@ -225,10 +234,18 @@ impl World {
     pub async fn until(&self, what: &str, limit: Duration, holds: impl Fn() -> bool) -> Duration {
         let start = Instant::now();
         while !holds() {
+            assert_eq!(self.injector.storm(), None, "calls without a pause, waiting for: {what}\n{:#?}", self.state());
             assert!(start.elapsed() <= limit, "not within {limit:?}: {what}\n{:#?}", self.state());
             sleep(Duration::from_millis(10)).await;
         }
         start.elapsed()
+    }
+
+    /// Calls since the last start of an agent that change anything.
+    pub fn changes(&self) -> Vec<String> {
+        const LOOKS: [&str; 7] = ["list_pods", "observe_pod", "container", "sandbox", "image", "pods_on_disk", "config_map"];
+        let of_agent = |c: &kubelet_rs::inject::Call| !LOOKS.contains(&c.name);
+        self.injector.calls().into_iter().filter(of_agent).map(|c| format!("{}.{}", c.room, c.name)).collect()
     }
 
     /// Waits until a pod is ready in the API server.
@@ -256,6 +273,7 @@ impl World {
 
     /// Checks that the agent did nothing wrong.
     pub fn check(&self) {
+        assert_eq!(self.injector.storm(), None, "calls without a pause\n{:#?}", self.state());
         let violations = self.runtime.violations();
         assert!(violations.is_empty(), "{violations:#?}\n{:#?}", self.state());
     }
@@ -275,6 +293,26 @@ impl World {
         let statuses: Vec<_> = self.api.pods().iter().map(|p| serde_json::to_string(&p.status).unwrap_or_default()).collect();
         (statuses, self.runtime.pods(), calls.len(), last)
     }
+}
+
+/// The last status that a pod had in the API server until something ended.
+pub async fn last_status(world: &World, pod: &str, end: impl Future<Output = ()>) -> Option<PodStatus> {
+    let mut last = None;
+    let mut watch = world.api.watch_pods();
+    let watching = async {
+        while let Some(event) = watch.next().await {
+            if let WatchEvent::Applied(object) = event
+                && object.metadata.name.as_deref() == Some(pod)
+            {
+                last = object.status;
+            }
+        }
+    };
+    tokio::select! {
+        () = watching => {}
+        () = end => {}
+    }
+    last
 }
 
 fn facts() -> NodeFacts {

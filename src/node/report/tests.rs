@@ -1,103 +1,27 @@
-use std::sync::Mutex;
-
-use async_trait::async_trait;
 use k8s_openapi::api::core::v1::NodeSystemInfo;
-use proto::cri::{ContainerConfig, PodSandboxConfig};
 use tokio::time::sleep;
 
 use super::*;
 use crate::api::fake::FakeApi;
 use crate::api::{ErrorKind, EventRates, Recorder};
-use crate::model::{ContainerId, PodUid, SandboxId};
+use crate::model::clock::Clock;
 use crate::node::status::tests::{facts, machine, settings};
 use crate::node::{NodeHandle, NodeSettings};
-use crate::runtime::{self, CgroupDriver, Container, Image, ObservedPod, Runtime, RuntimeHealth, RuntimeVersion, Sandbox};
-
-/// A runtime that says how it is and does nothing else.
-#[derive(Default)]
-struct Health(Mutex<Answers>);
-
-#[derive(Default)]
-struct Answers {
-    health: Option<runtime::Error>,
-    asked: usize,
-    listed: usize,
-    cidrs: Vec<String>,
-}
-
-fn refused<T>() -> runtime::Result<T> {
-    Err(runtime::Error { action: "test".into(), kind: runtime::ErrorKind::Unimplemented })
-}
-
-impl Health {
-    fn with<T>(&self, f: impl FnOnce(&mut Answers) -> T) -> T {
-        f(&mut self.0.lock().expect("lock"))
-    }
-}
-
-macro_rules! refuse {
-    ($($name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
-        #[async_trait]
-        impl Runtime for Health {
-            async fn version(&self) -> runtime::Result<RuntimeVersion> {
-                Ok(RuntimeVersion { name: "containerd".into(), version: "2.4.2".into() })
-            }
-            async fn health(&self) -> runtime::Result<RuntimeHealth> {
-                self.with(|a| { a.asked += 1; a.health.clone().map_or(Ok(RuntimeHealth::default()), Err) })
-            }
-            async fn images(&self) -> runtime::Result<Vec<Image>> {
-                self.with(|a| a.listed += 1);
-                Ok(Vec::new())
-            }
-            async fn update_pod_cidr(&self, cidr: &str) -> runtime::Result<()> {
-                self.with(|a| a.cidrs.push(cidr.to_owned()));
-                Ok(())
-            }
-            fn events(&self) -> BoxStream<'static, Option<PodUid>> {
-                futures::stream::pending().boxed()
-            }
-            $(async fn $name(&self, $($arg: $type),*) -> runtime::Result<$answer> {
-                $(let _ = $arg;)*
-                refused()
-            })*
-        }
-    };
-}
-
-refuse! {
-    cgroup_driver() -> CgroupDriver;
-    list_pods() -> Vec<ObservedPod>;
-    observe_pod(uid: &PodUid) -> Option<ObservedPod>;
-    sandbox(id: &SandboxId) -> Sandbox;
-    container(id: &ContainerId) -> Container;
-    run_sandbox(config: PodSandboxConfig, handler: &str) -> SandboxId;
-    stop_sandbox(id: &SandboxId) -> ();
-    remove_sandbox(id: &SandboxId) -> ();
-    create_container(sandbox: &SandboxId, config: ContainerConfig, sandbox_config: PodSandboxConfig) -> ContainerId;
-    start_container(id: &ContainerId) -> ();
-    stop_container(id: &ContainerId, grace: Duration) -> ();
-    remove_container(id: &ContainerId) -> ();
-    reopen_log(id: &ContainerId) -> ();
-    image(reference: &str) -> Option<Image>;
-    pull_image(reference: &str, auth: Option<&runtime::RegistryAuth>, sandbox_config: &PodSandboxConfig) -> String;
-    remove_image(reference: &str) -> ();
-    exec_url(id: &ContainerId, request: &runtime::StreamRequest) -> String;
-    attach_url(id: &ContainerId, request: &runtime::StreamRequest) -> String;
-    port_forward_url(id: &SandboxId, ports: &[u16]) -> String;
-}
+use crate::runtime;
+use crate::runtime::fake::FakeRuntime;
 
 struct Lab {
-    runtime: Arc<Health>,
+    runtime: FakeRuntime,
     not_ready: watch::Sender<Vec<String>>,
     handle: NodeHandle,
 }
 
 fn start(api: &FakeApi, settings: NodeSettings, not_ready: &[&str]) -> Lab {
-    let runtime = Arc::new(Health::default());
+    let runtime = FakeRuntime::new(Clock::System, api.injector().clone());
     let (not_ready, receiver) = watch::channel(not_ready.iter().map(|s| (*s).to_owned()).collect());
     let deps = NodeDeps {
         api: Arc::new(api.clone()),
-        runtime: runtime.clone(),
+        runtime: Arc::new(runtime.clone()),
         machine: machine(),
         facts: facts(),
         settings,
@@ -143,11 +67,11 @@ async fn one_call_makes_a_ready_node() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_node_is_quiet() {
     let api = FakeApi::new("node-a");
-    let lab = start(&api, settings(), &[]);
+    let _lab = start(&api, settings(), &[]);
     seconds(600).await;
     let patches = count(&api, "patch_node_status");
     assert!((1..=5).contains(&patches), "{patches} reports in ten minutes");
-    let (asked, listed) = lab.runtime.with(|a| (a.asked, a.listed));
+    let (asked, listed) = (api.injector().count("runtime", "health"), api.injector().count("runtime", "images"));
     assert!((50..=65).contains(&asked) && listed <= 3, "{asked} health checks, {listed} lists of images");
     assert_eq!(count(&api, "node"), 1, "once, when the watch began before the node was there");
 }
@@ -170,12 +94,12 @@ async fn a_dead_runtime_makes_it_not_ready_after_half_a_minute() {
     let api = FakeApi::new("node-a");
     let lab = start(&api, settings(), &[]);
     seconds(5).await;
-    lab.runtime.with(|a| a.health = refused::<()>().err());
+    lab.runtime.go_away(runtime::ErrorKind::Unavailable("no socket".into()));
     seconds(20).await;
     assert!(ready(&api));
     seconds(25).await;
     assert!(!ready(&api));
-    lab.runtime.with(|a| a.health = None);
+    lab.runtime.come_back();
     seconds(11).await;
     assert!(ready(&api));
 }
@@ -227,7 +151,7 @@ async fn an_existing_node_is_taken_over_with_its_labels_and_a_reboot_is_told() {
         node.spec.get_or_insert_default().pod_cidr = Some("10.244.0.0/24".into());
     });
     let uid = api.stored_node().and_then(|n| n.metadata.uid);
-    let lab = start(&api, settings(), &[]);
+    let _lab = start(&api, settings(), &[]);
     seconds(2).await;
     let node = api.stored_node().expect("node");
     assert_eq!(node.metadata.uid, uid);
@@ -236,7 +160,7 @@ async fn an_existing_node_is_taken_over_with_its_labels_and_a_reboot_is_told() {
     assert_eq!((of("kubernetes.io/arch"), of("mine")), (Some("amd64"), Some("stays")));
     assert_eq!(node.status.and_then(|s| s.node_info).map(|i| i.boot_id).as_deref(), Some("boot-1"));
     assert_eq!(reasons(&api).iter().filter(|r| *r == "Rebooted").count(), 1);
-    assert_eq!(lab.runtime.with(|a| a.cidrs.clone()), ["10.244.0.0/24"]);
+    assert_eq!(api.injector().count("runtime", "update_pod_cidr"), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -111,9 +111,18 @@ fn times_tell_the_last_change_and_the_last_look() {
 #[test]
 fn nothing_new_makes_no_patch() {
     let settings = settings();
-    let first = status(&view(), &[], &settings, &NodeStatus::default(), 100);
-    let later = status(&view(), &[], &settings, &first, 200);
+    let health = RuntimeHealth { handlers: vec![RuntimeHandler::default()], ..RuntimeHealth::default() };
+    let view = RuntimeView { health: Some(health), ..view() };
+    let first = status(&view, &[], &settings, &NodeStatus::default(), 100);
+    let later = status(&view, &[], &settings, &first, 200);
     assert_eq!(patch(&first, &later, false), None);
+    // As the server gives it back: blanks left out or filled in, quantities in its own way.
+    let mut back = first.clone();
+    back.runtime_handlers = Some(vec![NodeRuntimeHandler { name: None, ..back.runtime_handlers.expect("handlers").remove(0) }]);
+    back.images = None;
+    back.node_info.as_mut().expect("info").swap = Some(NodeSwapStatus::default());
+    back.allocatable.as_mut().expect("allocatable").insert("memory".into(), Quantity("4087808Ki".into()));
+    assert_eq!(patch(&back, &later, false), None);
     let beat = patch(&first, &later, true).expect("heartbeat");
     assert_eq!(beat["status"].as_object().map(|s| s.keys().cloned().collect::<Vec<_>>()), Some(vec!["conditions".to_owned()]));
 }

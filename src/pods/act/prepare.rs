@@ -122,6 +122,9 @@ impl Run {
     async fn make_sandbox_config(&self, attempt: u32) -> Result<Arc<PodSandboxConfig>, String> {
         let ctx = &self.job.ctx;
         let Some(pod) = &self.job.pod else { return Err("the pod's object is gone".to_owned()) };
+        if let Some(name) = spec::bad_name(pod) {
+            return Err(format!("the name {name:?} can't be part of a path"));
+        }
         let cgroup_parent = ctx.cgroups.set_up(pod).await.map_err(|e| e.to_string())?;
         let host_dns = match &ctx.settings.resolv_conf {
             Some(path) => Some(resolv_conf::read(path).map_err(|e| e.to_string())?),

@@ -53,7 +53,12 @@ impl Run {
         let (Some(pod), Some(sandbox), Some(volumes)) = (&self.job.pod, &self.job.sandbox, &self.job.volumes) else { return };
         let config = match self.sandbox_config(sandbox.attempt).await {
             Ok(config) => config,
-            Err(message) => return self.failed(Subject::Sandbox, "FailedCreatePodSandBox", message, RETRY),
+            Err(message) => {
+                for start in list {
+                    self.failed(Subject::Container(start.name), "CreateContainerConfigError", message.clone(), RETRY);
+                }
+                return;
+            }
         };
         for start in list {
             if self.is_cancelled() {
@@ -100,6 +105,7 @@ impl One<'_> {
         self.run.event(Some(&start.name), EventType::Normal, "Created", "Container created");
         let started = ctx.runtime.start_container(&id).await;
         if started.is_ok() {
+            self.run.report(Progress::Succeeded(Subject::Container(start.name.clone())));
             self.run.event(Some(&start.name), EventType::Normal, "Started", "Container started");
         }
         // The record is worth having even after a failure: the runtime keeps the end of a container that could not start.

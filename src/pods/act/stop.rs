@@ -7,6 +7,7 @@ use crate::api::events::EventType;
 use crate::model::{ContainerId, SandboxId};
 use crate::pods::log_files;
 use crate::pods::memory::Subject;
+use crate::pods::plan::is_alive;
 use crate::pods::progress::Progress;
 use crate::runtime::{self, Container};
 
@@ -20,7 +21,12 @@ impl Run {
         }
         match runtime.container(&id).await {
             Ok(record) => {
-                self.report(Progress::Succeeded(Subject::Stop));
+                if is_alive(record.phase) {
+                    let message = format!("the runtime says that container {name} is stopped, and that it is {:?}", record.phase);
+                    self.failed(Subject::Stop, "FailedKillPod", message, RETRY);
+                } else {
+                    self.report(Progress::Succeeded(Subject::Stop));
+                }
                 let sandbox = self.job.records.get(&id).map(|known| known.sandbox.clone()).unwrap_or(record.sandbox);
                 self.report(Progress::Stopped(Container { sandbox, ..record }));
             }
@@ -47,6 +53,7 @@ impl Run {
         if let Err(error) = self.job.ctx.runtime.remove_container(&id).await {
             return self.stop_failed(&error, "FailedKillPod");
         }
+        self.report(Progress::Succeeded(Subject::Stop));
         self.report(Progress::ContainerRemoved(id));
     }
 
@@ -60,10 +67,10 @@ impl Run {
         for record in self.job.records.values().filter(|r| r.sandbox == id) {
             log_files::unlink(dir, &self.job.name, &record.name, &record.id, &record.log_path);
         }
-        log_files::remove_pod(dir, &self.job.name);
         if let Err(error) = self.job.ctx.runtime.remove_sandbox(&id).await {
             return self.stop_failed(&error, "FailedKillPod");
         }
+        self.report(Progress::Succeeded(Subject::Stop));
         self.report(Progress::SandboxRemoved(id));
     }
 

@@ -4,9 +4,9 @@
 //! done, the worker looks at the result and plans again, until a plan holds no action.
 
 mod sync;
+mod terminate;
 #[cfg(test)]
 mod tests;
-mod terminate;
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::model::{ContainerId, SandboxId};
 use crate::runtime::ObservedPod;
 
 pub use sync::{finished, will_restart};
-pub use terminate::is_down;
+pub use terminate::{is_alive, is_down};
 
 /// All that a decision may depend on.
 #[derive(Debug, Clone, Copy)]

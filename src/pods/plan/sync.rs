@@ -5,17 +5,26 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container as Spec, Pod};
 
 use super::{Action, Plan, Start, View};
+use crate::model::SandboxId;
 use crate::model::hash::container_hash;
 use crate::pods::memory::Subject;
 use crate::pods::spec;
 use crate::runtime::{Container, ContainerPhase, Sandbox};
+
+/// How long a container that was made may take to start before it counts as left behind, in nanoseconds.
+const START_TIME: i64 = 3_000_000_000;
 
 /// Plans for a pod that shall run.
 pub fn plan(view: &View, pod: &Pod) -> Plan {
     let mut plan = Plan::default();
     let current = usable_sandbox(view, pod);
     stop_leftovers(view, pod, current, &mut plan);
+    let stop_again_at = view.memory.waits_until(&Subject::Stop, view.now);
     if !plan.actions.is_empty() {
+        if let Some(at) = stop_again_at {
+            plan.actions.clear();
+            plan.wait(at);
+        }
         return plan;
     }
     if current.is_none() && !wants_sandbox(view, pod) {
@@ -46,7 +55,12 @@ pub fn plan(view: &View, pod: &Pod) -> Plan {
     if ready {
         regular_containers(view, pod, sandbox, &mut plan);
     }
-    plan.actions.extend(dead_containers(view));
+    let mut dead = dead_containers(view).chain(dead_sandboxes(view)).peekable();
+    match stop_again_at {
+        None => plan.actions.extend(dead),
+        Some(at) if dead.peek().is_some() => plan.wait(at),
+        Some(_) => {}
+    }
     plan
 }
 
@@ -82,15 +96,22 @@ fn stop_leftovers(view: &View, pod: &Pod, current: Option<&Sandbox>, plan: &mut 
     let grace = Duration::from_secs(spec::grace_period(pod));
     for c in &view.observed.containers {
         let why = match c.phase {
-            ContainerPhase::Running if current.is_none_or(|s| s.id != c.sandbox) => "Pod sandbox changed, it will be killed and re-created.",
+            ContainerPhase::Running if current.is_none_or(|s| s.id != c.sandbox) => {
+                "Pod sandbox changed, it will be killed and re-created."
+            }
             ContainerPhase::Unknown => "Container is in unknown state, try killing it before restart",
             ContainerPhase::Running if changed(pod, c) => "Container definition changed, will be restarted",
             // Several live instances of one container: only the newest is kept.
             ContainerPhase::Running if newest(view, &c.name).is_some_and(|n| n.id != c.id) => "Container has a newer instance",
             ContainerPhase::Created => {
                 // Made but not started: the agent or the runtime ended in between. Starting over is simpler than finding out
-                // with which configuration it was made.
-                plan.actions.push(Action::RemoveContainer(c.id.clone()));
+                // with which configuration it was made. But the runtime may still be at a start that an agent before this one asked for.
+                let give_up_at = c.created_at.saturating_add(START_TIME);
+                if give_up_at > view.now {
+                    plan.wait(give_up_at);
+                } else {
+                    plan.actions.push(Action::RemoveContainer(c.id.clone()));
+                }
                 continue;
             }
             _ => continue,
@@ -138,7 +159,7 @@ fn init_containers(view: &View, pod: &Pod, sandbox: &Sandbox, plan: &mut Plan) -
         let sidecar = spec::is_sidecar(c);
         match record.map(|r| (r.phase, r.exit_code)) {
             Some((ContainerPhase::Running, _)) if sidecar => {}
-            Some((ContainerPhase::Running, _)) => return past_init,
+            Some((ContainerPhase::Running | ContainerPhase::Created | ContainerPhase::Unknown, _)) => return past_init,
             Some((ContainerPhase::Exited, 0)) if !sidecar => {}
             _ if past_init && !sidecar => {}
             Some((ContainerPhase::Exited, _)) if !sidecar && spec::restart_policy(pod) == spec::RestartPolicy::Never => return false,
@@ -157,7 +178,7 @@ fn regular_containers(view: &View, pod: &Pod, sandbox: &Sandbox, plan: &mut Plan
     for c in spec::containers(pod) {
         let wanted = match newest(view, &c.name) {
             None => true,
-            Some(r) if r.phase == ContainerPhase::Running => false,
+            Some(r) if r.phase != ContainerPhase::Exited => false,
             Some(r) if r.sandbox == sandbox.id => will_restart(pod, r),
             // A new sandbox starts all containers again but those that a policy of OnFailure holds for done.
             Some(r) => spec::restart_policy(pod) != spec::RestartPolicy::OnFailure || r.exit_code != 0,
@@ -202,11 +223,22 @@ pub(super) fn newest<'a>(view: &View<'a>, name: &str) -> Option<&'a Container> {
     view.observed.containers.iter().find(|c| &*c.name == name)
 }
 
+/// Sandboxes that stopped and hold nothing that anybody asks for.
+fn dead_sandboxes<'a>(view: &'a View<'a>) -> impl Iterator<Item = Action> + 'a {
+    let empty = |id: &SandboxId| !view.observed.containers.iter().any(|c| c.sandbox == *id);
+    let old = view.observed.sandboxes.iter().skip(1);
+    old.filter(move |s| !s.ready && empty(&s.id)).map(|s| Action::RemoveSandbox(s.id.clone()))
+}
+
 /// Ended instances beyond the newest ended one of each container: nobody asks for them (`--maximum-dead-containers-per-container` 1).
 fn dead_containers<'a>(view: &'a View<'a>) -> impl Iterator<Item = Action> + 'a {
-    view.observed.containers.iter().enumerate().filter(|(i, c)| {
-        let newer_dead = |(j, o): (usize, &Container)| j < *i && o.name == c.name && o.phase == ContainerPhase::Exited;
-        c.phase == ContainerPhase::Exited && view.observed.containers.iter().enumerate().any(newer_dead)
-    })
-    .map(|(_, c)| Action::RemoveContainer(c.id.clone()))
+    view.observed
+        .containers
+        .iter()
+        .enumerate()
+        .filter(|(i, c)| {
+            let newer_dead = |(j, o): (usize, &Container)| j < *i && o.name == c.name && o.phase == ContainerPhase::Exited;
+            c.phase == ContainerPhase::Exited && view.observed.containers.iter().enumerate().any(newer_dead)
+        })
+        .map(|(_, c)| Action::RemoveContainer(c.id.clone()))
 }

@@ -38,7 +38,8 @@ pub fn is_down(view: &View) -> bool {
     !view.observed.containers.iter().any(|c| is_alive(c.phase)) && !view.observed.sandboxes.iter().any(|s| s.ready)
 }
 
-fn is_alive(phase: ContainerPhase) -> bool {
+/// Whether a container in this phase must be stopped.
+pub fn is_alive(phase: ContainerPhase) -> bool {
     matches!(phase, ContainerPhase::Running | ContainerPhase::Unknown)
 }
 

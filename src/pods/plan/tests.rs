@@ -181,7 +181,10 @@ fn sandboxes_that_can_not_be_used_are_stopped_first() {
 #[test]
 fn what_was_left_half_made_is_cleared() {
     let half = record("a", 0, ContainerPhase::Created);
-    assert_eq!(Case::new(pod("Always", &["a"]), up(vec![half])).actions(), ["remove a-0"]);
+    let mut case = Case::new(pod("Always", &["a"]), up(vec![half]));
+    assert_eq!(case.actions(), ["remove a-0"]);
+    case.now = 2 * S;
+    assert_eq!(case.plan(), Plan { actions: vec![], wake_at: Some(4 * S) }, "the runtime may be about to start it");
     let unknown = record("a", 0, ContainerPhase::Unknown);
     assert_eq!(Case::new(pod("Always", &["a"]), up(vec![unknown])).actions(), ["stop a-0 30s"]);
     let twice = up(vec![running("a", 1), running("a", 0)]);
@@ -202,6 +205,17 @@ fn a_changed_image_restarts_only_its_container() {
 fn only_the_newest_ended_instance_is_kept() {
     let case = Case::new(pod("Always", &["a"]), up(vec![running("a", 3), exited("a", 2, 1), exited("a", 1, 1), exited("a", 0, 1)]));
     assert_eq!(case.actions(), ["remove a-1", "remove a-0"]);
+}
+
+#[test]
+fn a_dead_sandbox_goes_when_nothing_in_it_is_worth_keeping() {
+    let in_old = exited("a", 0, 1);
+    let in_new = Container { sandbox: "s1".into(), ..running("a", 1) };
+    let sandboxes = || vec![sandbox(1), not_ready(sandbox(0))];
+    let with_last_end = Case::new(pod("Always", &["a"]), seen(sandboxes(), vec![in_new.clone(), in_old]));
+    assert_eq!(with_last_end.actions(), [""; 0], "the last end is still shown");
+    let empty = Case::new(pod("Always", &["a"]), seen(sandboxes(), vec![in_new]));
+    assert_eq!(empty.actions(), ["remove s0"]);
 }
 
 #[test]

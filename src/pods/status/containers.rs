@@ -17,8 +17,7 @@ const EXIT_UNKNOWN: i32 = 137;
 
 /// Statuses of the given containers. `previous` are the last known ones of the same kind.
 pub fn statuses(inputs: &Inputs, specs: &[Spec], previous: &[ContainerStatus], init: bool) -> Vec<ContainerStatus> {
-    let mut list: Vec<_> =
-        specs.iter().map(|c| status(inputs, c, previous.iter().find(|p| p.name == c.name), init)).collect();
+    let mut list: Vec<_> = specs.iter().map(|c| status(inputs, c, previous.iter().find(|p| p.name == c.name), init)).collect();
     if !init {
         // Init containers keep the order of the spec; the others are sorted, so that a status never changes for its order alone.
         list.sort_by(|a, b| a.name.cmp(&b.name));
@@ -72,10 +71,9 @@ fn from_record(inputs: &Inputs, status: &mut ContainerStatus, record: &Container
     status.container_id = Some(api_id(inputs, record));
     status.restart_count = i32::try_from(record.restart_count).unwrap_or(i32::MAX);
     status.state = Some(match record.phase {
-        ContainerPhase::Running => ContainerState {
-            running: Some(ContainerStateRunning { started_at: Some(api_time(record.started_at)) }),
-            ..Default::default()
-        },
+        ContainerPhase::Running => {
+            ContainerState { running: Some(ContainerStateRunning { started_at: Some(api_time(record.started_at)) }), ..Default::default() }
+        }
         ContainerPhase::Exited => terminated(inputs, record),
         ContainerPhase::Created | ContainerPhase::Unknown => {
             ContainerState { waiting: Some(ContainerStateWaiting::default()), ..Default::default() }

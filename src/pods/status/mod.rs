@@ -8,10 +8,10 @@ mod conditions;
 mod containers;
 mod patch;
 mod phase;
-mod urgency;
-pub mod writer;
 #[cfg(test)]
 mod tests;
+mod urgency;
+pub mod writer;
 
 pub use compute::{Inputs, compute};
 pub use conditions::{foreign_conditions, replace_foreign_conditions};

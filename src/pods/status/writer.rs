@@ -171,7 +171,9 @@ fn start_due(api: &Arc<dyn Api>, entries: &mut HashMap<PodUid, Entry>, calls: &m
         let (api, pod, uid) = (Arc::clone(api), entry.pod.clone(), uid.clone());
         match body {
             Some(status) => {
-                calls.spawn(async move { (uid, outcome(api.patch_pod_status(&pod, patch(&pod, &status)).await.map(|_| Done::Patched(status)))) });
+                calls.spawn(async move {
+                    (uid, outcome(api.patch_pod_status(&pod, patch(&pod, &status)).await.map(|_| Done::Patched(status))))
+                });
             }
             None if entry.finish => {
                 calls.spawn(async move { (uid, outcome(api.delete_pod(&pod, 0).await.map(|()| Done::Deleted))) });
@@ -184,7 +186,9 @@ fn start_due(api: &Arc<dyn Api>, entries: &mut HashMap<PodUid, Entry>, calls: &m
 }
 
 fn outcome(result: api::Result<Done>) -> Done {
-    result.unwrap_or_else(|e| if e.is_not_found() || matches!(e.kind, api::ErrorKind::Conflict(_)) { Done::Vanished } else { Done::Failed(e) })
+    result.unwrap_or_else(
+        |e| if e.is_not_found() || matches!(e.kind, api::ErrorKind::Conflict(_)) { Done::Vanished } else { Done::Failed(e) },
+    )
 }
 
 fn settle(entries: &mut HashMap<PodUid, Entry>, uid: &PodUid, done: Done) {

@@ -11,6 +11,7 @@ use crate::api::events::EventType;
 use crate::model::PodRef;
 use crate::pods::act::Job;
 use crate::pods::context::Context;
+use crate::pods::log_files;
 use crate::pods::mailbox::Letters;
 use crate::pods::plan::{View, finished};
 use crate::pods::progress::Progress;
@@ -89,9 +90,10 @@ impl Worker {
                 self.status = Arc::new(mine);
             }
         }
-        let metadata_changed = self.pod.as_ref().is_some_and(|old| {
-            old.metadata.labels != pod.metadata.labels || old.metadata.annotations != pod.metadata.annotations
-        });
+        let metadata_changed = self
+            .pod
+            .as_ref()
+            .is_some_and(|old| old.metadata.labels != pod.metadata.labels || old.metadata.annotations != pod.metadata.annotations);
         if metadata_changed && self.volumes.is_some() {
             // Labels and annotations may be files in a volume.
             self.refresh_at = Some(Instant::now());
@@ -164,9 +166,7 @@ impl Worker {
             _ if self.stage == Stage::Finished => None,
             None => self.gone.then_some(Event::Terminate { cause: Cause::Gone, grace: ORPHAN_GRACE }),
             Some(pod) if self.gone => Some(Event::Terminate { cause: Cause::Gone, grace: grace(pod) }),
-            Some(pod) if pod.metadata.deletion_timestamp.is_some() => {
-                Some(Event::Terminate { cause: Cause::Deleted, grace: grace(pod) })
-            }
+            Some(pod) if pod.metadata.deletion_timestamp.is_some() => Some(Event::Terminate { cause: Cause::Deleted, grace: grace(pod) }),
             Some(pod) if self.stage == Stage::Syncing => {
                 let terminal = self.status.phase.as_deref().is_some_and(spec::is_terminal);
                 let done = terminal || (self.sees() && finished(&self.any_view(), pod));
@@ -233,7 +233,6 @@ impl Worker {
             }
             Progress::Started(start, record) => {
                 self.images.remove(&start.name);
-                self.memory.succeeded(&Subject::Container(start.name.clone()));
                 if let Some(exit) = start.previous_exit {
                     self.memory.restarted(&start.name, exit, now, self.ctx.settings.crash_loop_max);
                 }
@@ -304,6 +303,8 @@ impl Worker {
     pub(super) fn farewell(&mut self) {
         self.ctx.writer.forget(&self.name.uid);
         self.ctx.images.forget(&self.name.uid);
+        // Of a sandbox that never came to be, nothing else reminds.
+        log_files::remove_pod(&self.ctx.translate.pod_logs_dir, &self.name);
         tracing::info!(pod = %self.name, uid = %self.name.uid, "Nothing is left of the pod");
     }
 }

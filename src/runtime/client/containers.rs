@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use proto::cri::{
-    ContainerConfig, ContainerFilter, ContainerStatusRequest, CreateContainerRequest, ListContainersRequest, PodSandboxConfig, RemoveContainerRequest, ReopenContainerLogRequest,
-    StartContainerRequest, StopContainerRequest,
+    ContainerConfig, ContainerFilter, ContainerStatusRequest, CreateContainerRequest, ListContainersRequest, PodSandboxConfig,
+    RemoveContainerRequest, ReopenContainerLogRequest, StartContainerRequest, StopContainerRequest,
 };
 
 use super::call::{filled, fine_when_gone, garbage, within};

@@ -126,8 +126,10 @@ impl Runtime for FakeRuntime {
             self.call("stop_container", pod.as_deref(), || {
                 self.terminate(id);
                 Ok(())
-            }).await?;
-            if timeout(grace, self.wait_end(id)).await.is_err() {
+            })
+            .await?;
+            let immortal = self.lock().container_mut(id).is_some_and(|r| r.life.immortal);
+            if timeout(grace, self.wait_end(id)).await.is_err() && !immortal {
                 self.end(id, 137);
             }
             Ok(())

@@ -12,15 +12,19 @@ pub struct Life {
     pub ends: Option<(Duration, i32)>,
     /// Ends so long after a TERM, with exit code 143; `None`: only a KILL ends it.
     pub after_term: Option<Duration>,
+    /// Nothing ends it but a test: a stop says that it is done, and isn't.
+    pub immortal: bool,
     /// Its start fails, and leaves a record with exit code 128.
     pub unstartable: bool,
 }
 
 impl Life {
     /// Runs until told to stop, and then ends at once.
-    pub const RUNS: Self = Self { ends: None, after_term: Some(Duration::ZERO), unstartable: false };
+    pub const RUNS: Self = Self { ends: None, after_term: Some(Duration::ZERO), unstartable: false, immortal: false };
     /// Runs until it is killed.
     pub const STUBBORN: Self = Self { after_term: None, ..Self::RUNS };
+    /// Lives on after a stop that says it is done.
+    pub const IMMORTAL: Self = Self { immortal: true, after_term: None, ..Self::RUNS };
     /// Can't be started.
     pub const UNSTARTABLE: Self = Self { unstartable: true, ..Self::RUNS };
 
@@ -51,6 +55,7 @@ pub(super) struct Faults {
     lives: HashMap<String, Vec<Life>>,
     images: HashMap<String, Store>,
     held: HashSet<(&'static str, String)>,
+    refused: HashSet<&'static str>,
     away: Option<ErrorKind>,
     latency: HashMap<&'static str, Latency>,
     pub(super) deaf: bool,
@@ -61,7 +66,8 @@ impl Faults {
     /// Whether a call hangs, how it fails, and how long it takes.
     pub(super) fn of(&self, call: &'static str, pod: Option<&str>) -> (bool, Option<ErrorKind>, Latency) {
         let held = pod.is_some_and(|p| self.held.contains(&(call, p.to_owned())));
-        (held, self.away.clone(), self.latency.get(call).copied().unwrap_or_default())
+        let refused = || self.refused.contains(call).then(|| ErrorKind::Failed("not today".to_owned()));
+        (held, self.away.clone().or_else(refused), self.latency.get(call).copied().unwrap_or_default())
     }
 
     pub(super) fn life(&self, container: &str, instance: u32) -> Life {
@@ -98,6 +104,12 @@ impl FakeRuntime {
     /// Ends a [`Self::hold`].
     pub fn release(&self, call: &'static str, pod: &str) {
         self.lock().faults.held.remove(&(call, pod.to_owned()));
+    }
+
+    /// Calls of this name fail and have no effect, or no more.
+    pub fn refuse(&self, call: &'static str, refuse: bool) {
+        let refused = &mut self.lock().faults.refused;
+        let _ = if refuse { refused.insert(call) } else { refused.remove(call) };
     }
 
     /// Calls of this name take so long before their effect, and so long after it. A call that is dropped before its effect has none.

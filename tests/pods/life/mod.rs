@@ -1,0 +1,8 @@
+//! How pods live while their node, the API server and the runtime misbehave.
+
+mod absence;
+mod backoff;
+mod deletion;
+mod isolation;
+mod many;
+mod records;
