@@ -5,11 +5,12 @@ use integration::lab::PATIENCE;
 use integration::objects::{pod, whoami_container};
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::{LAB, agent, file, start, with};
+use crate::{LAB, agent, file, start, whole, with};
 
 #[test]
 fn no_containerd_and_then_there_is_one() {
     LAB.run("no-containerd", async |lab, ns| {
+        whole(lab).await?;
         lab.node(0).kill_containerd().await?;
         let mut run = start(lab, &agent(lab, "no-containerd")?)?;
         run.says(lab, &["/run/containerd/containerd.sock"]).await?;
@@ -26,6 +27,7 @@ fn no_containerd_and_then_there_is_one() {
 #[test]
 fn an_api_server_with_a_certificate_that_nobody_signed() {
     LAB.run("untrusted", async |lab, _| {
+        whole(lab).await?;
         let other = integration::pki::Pki::new(&lab.folder().join("other-pki"))?;
         let kubeconfig = other.kubeconfig("node-1", "system:node:node-1", Some("system:nodes"))?;
         let mut run = start(lab, &with(agent(lab, "untrusted")?, "--kubeconfig", &kubeconfig))?;
@@ -37,6 +39,7 @@ fn an_api_server_with_a_certificate_that_nobody_signed() {
 #[test]
 fn credentials_that_the_api_server_refuses() {
     LAB.run("refused", async |lab, _| {
+        whole(lab).await?;
         // Our CA, but a client certificate of another one.
         let other = integration::pki::Pki::new(&lab.folder().join("strange-pki"))?;
         other.client("node-1", "system:node:node-1", Some("system:nodes"))?;
@@ -58,6 +61,7 @@ fn credentials_that_the_api_server_refuses() {
 #[test]
 fn no_api_server() {
     LAB.run("no-api", async |lab, ns| {
+        whole(lab).await?;
         lab.kill_api_server().await?;
         let mut run = start(lab, &agent(lab, "no-api")?)?;
         run.says(lab, &["172.30.0.1:6443"]).await?;
@@ -72,6 +76,7 @@ fn no_api_server() {
 #[test]
 fn a_host_without_nftables() {
     LAB.run("no-nftables", async |lab, ns| {
+        whole(lab).await?;
         let mut spec = agent(lab, "no-nftables")?;
         spec.args = ["--bounding-set=-net_admin".into(), spec.program.into_os_string()].into_iter().chain(spec.args).collect();
         spec.program = "setpriv".into();
@@ -86,6 +91,7 @@ fn a_host_without_nftables() {
 #[test]
 fn without_the_right_to_watch_endpoint_slices_pods_run() {
     LAB.run("no-role", async |lab, ns| {
+        whole(lab).await?;
         lab.kubectl(&["delete", "clusterrolebinding", "lab-node-proxier"]).await?;
         let mut run = start(lab, &agent(lab, "no-role")?)?;
         run.says(lab, &["system:node-proxier"]).await?;
