@@ -35,19 +35,29 @@ pub struct Node {
     place: Place,
 }
 
+/// What all nodes of a lab stand on.
+#[derive(Debug)]
+pub struct Ground<'a> {
+    /// The lab's name.
+    pub lab: &'a str,
+    /// The lab's folder.
+    pub folder: &'a Path,
+    /// Where logs go.
+    pub logs: &'a Path,
+    /// The programs.
+    pub tools: &'a Tools,
+    /// Who signs.
+    pub pki: &'a Pki,
+    /// What the nodes run.
+    pub agent: &'a Agent,
+}
+
 impl Node {
     /// Makes the node's folders, mounts and control groups on a place that is joined to the network already. Starts nothing.
-    pub fn new(
-        place: Place,
-        net: NodeNet,
-        lab: &str,
-        folder: PathBuf,
-        logs: &Path,
-        tools: &Tools,
-        pki: &Pki,
-        agent: &Agent,
-    ) -> Result<Self> {
+    pub fn new(place: Place, net: NodeNet, ground: &Ground<'_>) -> Result<Self> {
+        let Ground { lab, logs, tools, pki, agent, .. } = *ground;
         let name = place.name().to_owned();
+        let folder = ground.folder.join(&name);
         for part in ["var-lib/kubelet", "var-log", "cni"] {
             let path = folder.join(part);
             std::fs::create_dir_all(&path).doing(|| format!("making {}", path.display()))?;

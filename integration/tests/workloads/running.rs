@@ -113,7 +113,7 @@ fn containers_of_a_pod_share_network_and_names() {
             "Always",
         );
         let asker = json!({ "name": "asker", "image": BUSYBOX, "command": ["sleep", "1000"] });
-        manifest["spec"]["containers"].as_array_mut().map(|containers| containers.push(asker));
+        manifest["spec"]["containers"][1] = asker;
         ns.apply::<Pod>(manifest).await?;
         ns.ready("two").await?;
         let ask = async || {
