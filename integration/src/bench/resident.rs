@@ -19,6 +19,9 @@ const SERVICES: usize = 1_000;
 /// Readings of memory, a second apart: garbage-collected heaps breathe.
 const READINGS: usize = 5;
 
+/// One of the readings' numbers.
+type Field = fn(&Memory) -> u64;
+
 /// Measures one contender.
 pub async fn measure(bench: &mut Bench, index: usize) -> Result<()> {
     let who = bench.contenders[index].who;
@@ -61,7 +64,7 @@ async fn memory(bench: &mut Bench, index: usize, load: Load) -> Result<()> {
             readings.push(Memory::of(*pid)?);
         }
     }
-    let fields: [(Series, fn(&Memory) -> u64); 3] = [
+    let fields: [(Series, Field); 3] = [
         (Series::Resident(load), |memory| memory.resident),
         (Series::Peak(load), |memory| memory.peak),
         (Series::Share(load), |memory| memory.share),
