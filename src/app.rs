@@ -26,6 +26,7 @@ use crate::pods::context::Context;
 use crate::pods::directory::Directory;
 use crate::pods::heartbeat::Heartbeat;
 use crate::pods::images::Images;
+use crate::pods::turns::Turns;
 use crate::pods::{manager, status};
 use crate::proxy::{Proxy, catalog::Catalog, conntrack};
 use crate::resources::Cgroups;
@@ -190,6 +191,7 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
         recorder,
         writer,
         directory,
+        turns: Turns::default(),
         heartbeat,
         clock: Clock::System,
         translate: settings::translate(config, facts.clone()),

@@ -9,6 +9,7 @@ use super::directory::Directory;
 use super::heartbeat::Heartbeat;
 use super::images::Images;
 use super::status::Writer;
+use super::turns::Turns;
 use crate::api::Api;
 use crate::api::events::Recorder;
 use crate::model::clock::Clock;
@@ -41,6 +42,8 @@ pub struct Context {
     pub writer: Writer,
     /// What the server may read.
     pub directory: Arc<Directory>,
+    /// Turns at the runtime.
+    pub turns: Turns,
     /// That the manager lives.
     pub heartbeat: Arc<Heartbeat>,
     /// Wall clock.

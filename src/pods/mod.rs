@@ -20,6 +20,7 @@ mod progress;
 pub mod spec;
 mod stage;
 pub mod status;
+pub mod turns;
 mod worker;
 
 use std::sync::Arc;

@@ -127,6 +127,7 @@ impl World {
             recorder,
             writer,
             directory: Arc::clone(&directory),
+            turns: Default::default(),
             heartbeat: Arc::default(),
             clock: self.clock,
             translate: self.translate(facts.clone()),

@@ -54,6 +54,7 @@ impl Run {
         if let Err(error) = make_dir(Path::new(&config.log_directory), 0o755) {
             return self.sandbox_failed(format!("make the log directory {}: {error}", config.log_directory));
         }
+        let _turn = self.job.ctx.turns.sandbox().await;
         let runtime = &self.job.ctx.runtime;
         let handler = spec::runtime_class(pod).unwrap_or_default();
         let made = runtime.run_sandbox(PodSandboxConfig::clone(&config), handler).await;

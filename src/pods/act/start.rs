@@ -96,6 +96,7 @@ impl One<'_> {
     async fn start(&self, start: &Start) -> Result<(), StartError> {
         let ctx = &self.run.job.ctx;
         let config = self.configure(start).await?;
+        let _turn = ctx.turns.containers().await;
         let log = Path::new(&self.config.log_directory).join(&config.log_path);
         let made = log.parent().map_or(Ok(()), |dir| make_dir(dir, 0o755));
         made.map_err(|e| StartError::config(format!("make the directory of {}: {e}", log.display())))?;

@@ -29,7 +29,7 @@ pub enum Urgency {
 }
 
 /// How long a [`Urgency::Soon`] status waits for a better one.
-const SOON: Duration = Duration::from_millis(400);
+const SOON: Duration = Duration::from_secs(1);
 
 enum Message {
     /// What the API server had when the worker began.
