@@ -149,6 +149,13 @@ impl Injector {
         self.crashed.send_replace(false);
     }
 
+    /// No fault is due any more, and no crash.
+    pub fn forget_faults(&self) {
+        let mut state = self.lock();
+        state.faults.clear();
+        state.crash = None;
+    }
+
     /// The next call of this name fails with `error` and has no effect. Faults of one name happen in the order they were given.
     pub fn fail<E: Send + 'static>(&self, room: &'static str, name: &'static str, error: E) {
         self.push(Call { room, name }, Fault::Fail(Box::new(error)));

@@ -4,4 +4,5 @@ mod counted;
 mod crash;
 mod history;
 mod life;
+mod random;
 mod world;

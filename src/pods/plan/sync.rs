@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container as Spec, Pod};
 
-use super::{Action, Plan, Start, View};
+use super::{Action, Plan, Start, View, is_alive};
 use crate::model::hash::container_hash;
 use crate::pods::memory::Subject;
 use crate::pods::spec;
@@ -65,7 +65,7 @@ pub fn plan(view: &View, pod: &Pod) -> Plan {
 
 /// Whether every container has ended for good, so that the pod goes down by itself.
 pub fn finished(view: &View, pod: &Pod) -> bool {
-    if init_failed(view, pod) {
+    if init_failed(view, pod) || stranded(view, pod) {
         return true;
     }
     let containers = spec::containers(pod);
@@ -80,6 +80,20 @@ fn init_failed(view: &View, pod: &Pod) -> bool {
             .iter()
             .filter(|c| !spec::is_sidecar(c))
             .any(|c| newest(view, &c.name).is_some_and(|r| r.phase == ContainerPhase::Exited && r.exit_code != 0))
+}
+
+/// The sandbox of a pod that restarts nothing is gone, and some of its containers have run: those that have not never will. (Upstream
+/// leaves such a pod as it is until somebody deletes it.)
+fn stranded(view: &View, pod: &Pod) -> bool {
+    has_run(view, pod)
+        && spec::restart_policy(pod) == spec::RestartPolicy::Never
+        && usable_sandbox(view, pod).is_none()
+        && !view.observed.containers.iter().any(|c| is_alive(c.phase))
+}
+
+/// Whether a regular container was ever started, as far as the runtime remembers.
+fn has_run(view: &View, pod: &Pod) -> bool {
+    spec::containers(pod).iter().any(|c| newest(view, &c.name).is_some_and(|r| r.phase != ContainerPhase::Created))
 }
 
 /// The sandbox that containers may live in: the newest one, ready, the only ready one, with the wanted network and an address.
@@ -134,8 +148,7 @@ fn wants_sandbox(view: &View, pod: &Pod) -> bool {
     if view.observed.sandboxes.is_empty() {
         return true;
     }
-    let existed = !view.observed.containers.is_empty();
-    if spec::restart_policy(pod) == spec::RestartPolicy::Never && existed {
+    if spec::restart_policy(pod) == spec::RestartPolicy::Never && has_run(view, pod) {
         return false;
     }
     spec::containers(pod).iter().any(|c| newest(view, &c.name).is_none_or(|r| r.phase != ContainerPhase::Exited || will_restart(pod, r)))

@@ -26,7 +26,9 @@ pub fn statuses(inputs: &Inputs, specs: &[Spec], previous: &[ContainerStatus], i
 }
 
 fn status(inputs: &Inputs, spec: &Spec, previous: Option<&ContainerStatus>, init: bool) -> ContainerStatus {
-    let mut records = inputs.view.observed.containers.iter().filter(|c| *c.name == *spec.name);
+    // An instance counts from its start: one that is made and can't be started is removed again, and its number goes to the next one.
+    let begun = |c: &&Container| *c.name == *spec.name && c.phase != ContainerPhase::Created;
+    let mut records = inputs.view.observed.containers.iter().filter(begun);
     let newest = records.next();
     let before = records.find(|c| c.phase == ContainerPhase::Exited);
     let mut status = ContainerStatus {

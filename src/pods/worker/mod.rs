@@ -37,7 +37,9 @@ pub async fn run(ctx: Arc<Context>, name: PodRef, observed: ObservedPod, mailbox
             return;
         }
         let plan = worker.view().map(|v| plan(&v)).unwrap_or_default();
-        if plan.actions.is_empty() {
+        if plan.actions.is_empty() && worker.look_later {
+            (worker.look, worker.look_later) = (true, false);
+        } else if plan.actions.is_empty() {
             let wake = plan.wake_at.map(|at| Instant::now() + until(worker.ctx.clock.now(), at));
             rest(&mailbox, [wake, worker.wakes_at()].into_iter().flatten().min()).await;
         } else {
@@ -74,7 +76,11 @@ async fn carry_out(worker: &mut Worker, actions: Vec<Action>, mailbox: &Mailbox)
             () = &mut acts => break,
             () = mailbox.wait() => {
                 let before = worker.stage;
-                worker.receive(mailbox.take());
+                let mut letters = mailbox.take();
+                // Most likely the runtime speaks of what these acts do. The next plan need not wait for a look: when it is wrong, its
+                // acts fail, and that asks for a look at once.
+                worker.look_later |= std::mem::take(&mut letters.look);
+                worker.receive(letters);
                 worker.decide_to_terminate();
                 match (before, worker.stage) {
                     (Stage::Syncing, Stage::Terminating { .. }) => {

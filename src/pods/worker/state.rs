@@ -35,7 +35,10 @@ pub struct Worker {
     pub(super) gone: bool,
     pub(super) stage: Stage,
     pub(super) observed: ObservedPod,
+    /// What is known of the runtime may be wrong: nothing is decided before a look.
     pub(super) look: bool,
+    /// A look is due, but not before what is to be done now.
+    pub(super) look_later: bool,
     blind_until: Option<Instant>,
     volumes: Option<Arc<PodVolumes>>,
     refresh_at: Option<Instant>,
@@ -56,6 +59,7 @@ impl Worker {
             stage: Stage::Syncing,
             observed,
             look: false,
+            look_later: false,
             blind_until: None,
             volumes: None,
             refresh_at: None,
@@ -147,6 +151,7 @@ impl Worker {
                 keep_final_records(&self.observed, &mut found);
                 self.observed = found;
                 self.look = false;
+                self.look_later = false;
                 self.blind_until = None;
                 self.published = false;
             }

@@ -173,6 +173,32 @@ fn sidecars_come_first_and_end_with_the_others() {
     });
 }
 
+/// A policy of Never forbids that anything runs twice, not that it runs at all.
+#[test]
+fn a_pod_that_restarts_nothing_loses_its_sandbox() {
+    run(async {
+        let world = World::new();
+        let _agent = world.start();
+        world.runtime.script("init", &[Life::exits(10 * S, 0), Life::exits(S, 0)]);
+        world.runtime.image_is("none:1", kubelet_rs::runtime::fake::Store::Nowhere("no such image".into()));
+        let init = json!([{"name": "init", "image": "app:1"}]);
+        let one = json!([{"name": "one", "image": "app:1"}, {"name": "other", "image": "none:1"}]);
+        world.put_pod("early", json!({"containers": one, "initContainers": init, "restartPolicy": "Never"}));
+        world.until("it begins", MINUTE, || world.runtime.running("early", "init").is_some()).await;
+        // The init container is done, but the agent doesn't know yet when the sandbox dies.
+        world.runtime.lose_hints(true);
+        world.crash("early", "init", 0);
+        world.runtime.kill_sandbox("early");
+        world.runtime.lose_hints(false);
+        world.until("it begins anew", 2 * MINUTE, || world.runtime.running("early", "one").is_some()).await;
+        assert_eq!((world.runtime.starts("early", "init"), world.phase("early").as_str()), (2, "Pending"));
+        world.runtime.kill_sandbox("early");
+        world.until("it is over", 10 * S, || world.phase("early") == "Failed").await;
+        assert_eq!(world.runtime.starts("early", "one"), 1);
+        world.check();
+    });
+}
+
 #[test]
 fn many_sandboxes_leave_no_pile_of_records() {
     run(async {

@@ -137,3 +137,28 @@ fn statuses_are_written_together() {
         world.check();
     });
 }
+
+/// Beside what a bare client would call, a pod's way up costs one look at the image, one at each of what was made, and one at the end.
+#[test]
+fn a_pod_costs_few_calls() {
+    run(async {
+        let world = World::new();
+        let _agent = world.start();
+        sleep(S).await;
+        // Hints come while the calls are under way.
+        ["run_sandbox", "create_container", "start_container", "stop_container"].iter().for_each(|c| world.runtime.slow(c, S / 20, S / 100));
+        let calls = || world.injector.calls().into_iter().filter(|c| c.room == "runtime").map(|c| c.name).collect::<Vec<_>>();
+        let before = calls().len();
+        let pod = world.put_pod("web", app());
+        world.until_ready("web").await;
+        sleep(S).await;
+        let up = ["run_sandbox", "image", "sandbox", "create_container", "start_container", "container", "observe_pod"];
+        assert_eq!(calls().get(before..), Some(&up[..]));
+        let before = calls().len();
+        world.delete(&pod, 30);
+        world.until_gone("web").await;
+        sleep(S).await;
+        let down = ["stop_container", "container", "stop_sandbox", "observe_pod", "stop_sandbox", "remove_sandbox"];
+        assert_eq!(calls().get(before..), Some(&down[..]));
+    });
+}
