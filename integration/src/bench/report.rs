@@ -130,7 +130,7 @@ Figures are medians; in brackets how many samples there are, from the smallest t
   bound to the node when they are created: the scheduler has no part in it. Times are taken by a client that watches, from
   before the request is sent to the arrival of the event. The first pod after a start is not counted.
 - **The floor of pods** is RunPodSandbox, CreateContainer and StartContainer, called by a bare client on the same containerd
-  while no agent runs; of 50 pods it is the fastest of 4, 8 and 16 at a time. The floor of deletion is StopContainer and StopPodSandbox: what
+  while no agent runs; of 50 pods it is the fastest of 4, 8, 16 and all at a time. The floor of deletion is StopContainer and StopPodSandbox: what
   the container and its network need to end.
 - **Services**: every endpoint of every Service has an address of its own, at which something answers with that address. *Start* is
   from the start of the process (of upstream: of kube-proxy alone) until twenty Services spread over all of them answer; then each of them is asked
