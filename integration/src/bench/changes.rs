@@ -7,7 +7,6 @@ use tokio::time::{Instant, sleep};
 
 use super::Bench;
 use super::figures::{Load, Series};
-use super::options::Part;
 use super::probe::{until_all_answered, until_answered};
 use super::usage::{CpuMeter, Memory};
 use super::watch::Watch;
@@ -20,23 +19,20 @@ const PAUSE: Duration = Duration::from_millis(1_500);
 /// What is done this long after the first answer still counts as CPU of the change.
 const AFTER: Duration = Duration::from_millis(300);
 
-/// One round of all contenders at one number of Services.
-pub async fn at(bench: &mut Bench, count: usize, round: usize) {
-    if bench.services.count() != count {
-        bench.say(format!("  making {count} Services with two endpoints each"));
-        if let Err(error) = bench.services.resize(count).await {
-            bench.say(format!("services: FAILED: {error}"));
-            bench.figures.fail(format!("services: making {count}: {error}"));
-            return;
-        }
-    }
-    for index in bench.order(round) {
-        let result = measure(bench, index, count).await;
-        bench.note_failure(Part::Services, index, result).await;
+/// Makes the Services.
+pub async fn prepare(bench: &mut Bench, count: usize) {
+    bench.say(format!("services: making {count} with two endpoints each"));
+    if let Err(error) = bench.services.resize(count).await {
+        bench.say(format!("services: making them FAILED: {error}"));
+        bench.figures.fail(format!("services: making {count}: {error}"));
     }
 }
 
-async fn measure(bench: &mut Bench, index: usize, count: usize) -> Result<()> {
+/// One round of one contender.
+pub async fn measure(bench: &mut Bench, index: usize, count: usize) -> Result<()> {
+    if bench.services.count() != count {
+        return Err(Error::Other(format!("there are {} Services instead of {count}", bench.services.count())));
+    }
     let who = bench.contenders[index].who;
     bench.say(format!("  {}: start with {count} Services", who.name()));
     register(bench, index).await?;

@@ -16,9 +16,9 @@ pub struct Host {
     pub processors: usize,
     /// Bytes of memory.
     pub memory: f64,
-    /// First line that `containerd --version` prints.
+    /// containerd and its version.
     pub containerd: String,
-    /// First line that `runc --version` prints.
+    /// runc and its version.
     pub runc: String,
     /// First line that `kubelet --version` prints.
     pub kubelet: String,
@@ -37,8 +37,8 @@ impl Host {
             processor: field(&read("/proc/cpuinfo"), "model name").unwrap_or_default(),
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             memory: memory.unwrap_or_default() * 1024.0,
-            containerd: first_line(tools.containerd.join("containerd").to_str().unwrap_or_default()),
-            runc: first_line("runc"),
+            containerd: format!("containerd {}", version(&first_line(tools.containerd.join("containerd").to_str().unwrap_or_default()))),
+            runc: format!("runc {}", version(&first_line("runc"))),
             kubelet: first_line(tools.kubernetes("kubelet").to_str().unwrap_or_default()),
         }
     }
@@ -46,7 +46,13 @@ impl Host {
 
 fn first_line(program: &str) -> String {
     let output = Command::new(program).arg("--version").output().map(|output| output.stdout).unwrap_or_default();
-    String::from_utf8_lossy(&output).lines().next().unwrap_or_default().split(" github.com").next().unwrap_or_default().to_owned()
+    String::from_utf8_lossy(&output).lines().next().unwrap_or_default().to_owned()
+}
+
+/// The first word with a number in front, whatever else the line names: `containerd github.com/containerd/containerd/v2 v2.4.2 …`.
+fn version(line: &str) -> &str {
+    let is_version = |word: &&str| word.trim_start_matches('v').starts_with(|first: char| first.is_ascii_digit());
+    line.split_whitespace().find(is_version).unwrap_or("of an unknown version")
 }
 
 /// The share of all processors that is in use during a window, from 0 to 1.
@@ -69,6 +75,13 @@ fn times(stat: &str) -> Option<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_found_in_what_programs_say_of_themselves() {
+        assert_eq!(version("containerd github.com/containerd/containerd/v2 v2.4.2 "), "v2.4.2");
+        assert_eq!(version("runc version 1.1.5+ds1"), "1.1.5+ds1");
+        assert_eq!(version(""), "of an unknown version");
+    }
 
     #[test]
     fn waiting_for_disks_is_idle_and_guests_are_not_counted_twice() {

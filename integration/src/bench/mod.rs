@@ -86,11 +86,15 @@ impl Bench {
             if !self.options.parts.contains(&part) {
                 continue;
             }
-            let rounds = if part.repeats() { self.options.counts.rounds } else { 1 };
-            for round in 0..rounds {
-                self.look_for_others().await;
-                self.say(format!("{}: round {} of {rounds}", part.name(), round + 1));
-                self.round(part, round).await;
+            match part {
+                // Thousands of Services are made once, for all rounds.
+                Part::Services => {
+                    for count in services::SIZES {
+                        changes::prepare(self, count).await;
+                        self.rounds(part, count).await;
+                    }
+                }
+                _ => self.rounds(part, 0).await,
             }
         }
         for index in 0..self.contenders.len() {
@@ -107,7 +111,16 @@ impl Bench {
         self.busy = self.busy.max(busy);
     }
 
-    async fn round(&mut self, part: Part, round: usize) {
+    async fn rounds(&mut self, part: Part, services: usize) {
+        let rounds = if part.repeats() { self.options.counts.rounds } else { 1 };
+        for round in 0..rounds {
+            self.look_for_others().await;
+            self.say(format!("{}: round {} of {rounds}", part.name(), round + 1));
+            self.round(part, services, round).await;
+        }
+    }
+
+    async fn round(&mut self, part: Part, services: usize, round: usize) {
         match part {
             Part::Size => start::sizes(self),
             Part::Start => {
@@ -124,8 +137,9 @@ impl Bench {
                 }
             }
             Part::Services => {
-                for count in services::SIZES {
-                    changes::at(self, count, round).await;
+                for index in self.order(round) {
+                    let result = changes::measure(self, index, services).await;
+                    self.note_failure(part, index, result).await;
                 }
             }
         }

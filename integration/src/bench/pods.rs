@@ -24,7 +24,7 @@ pub const GRACE: i64 = 30;
 /// Pods that are made at once.
 const MANY: usize = 50;
 /// How many the bare client starts at the same time.
-const WIDTHS: [usize; 3] = [4, 8, 16];
+const WIDTHS: [usize; 4] = [4, 8, 16, MANY];
 /// How long something may take that takes seconds.
 const PATIENCE: Duration = Duration::from_secs(90);
 

@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use crate::error::{Error, Result};
 use crate::place::{Place, Scope};
 
-/// A connection that gets no answer within this time is given up: its first packet may have met rules that are gone.
-const ANSWER: Duration = Duration::from_millis(500);
+/// A connection that gets no answer within this time is given up, and another one made: its first packet may have come before the
+/// rules, and TCP would not try again for a second. An answer takes a tenth of a millisecond here.
+const ANSWER: Duration = Duration::from_millis(20);
 
 /// What was asked, and when the right answer came.
 #[derive(Clone, Copy, Debug)]

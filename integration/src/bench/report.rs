@@ -5,14 +5,23 @@ use std::fmt::Write as _;
 use super::figures::{Figures, Who};
 use super::format::ratio;
 use super::host::Host;
-use super::rows::{ROWS, Row, Take, unit};
+use super::rows::{Goal, ROWS, Row, Take, unit};
 use super::{Bench, QUIET};
 
 const COLUMNS: [&str; 6] = ["", "kubelet-rs", "upstream", "upstream ∕ kubelet-rs", "floor", "goal"];
 
-/// The table as Markdown, padded so that it can be read as text too. Rows without any figure are left out.
-pub fn table(figures: &Figures) -> String {
-    let rows: Vec<[String; 6]> = ROWS.iter().filter_map(|row| cells(row, figures)).collect();
+/// Both tables, for a terminal.
+pub fn tables(figures: &Figures) -> String {
+    format!("{}\n{}", table(figures, true), table(figures, false))
+}
+
+/// The rows with a goal, or those without, as Markdown, padded so that it can be read as text too. Rows without any figure are left out.
+fn table(figures: &Figures, goals: bool) -> String {
+    let wanted = ROWS.iter().filter(|row| (row.goal != Goal::None) == goals);
+    let rows: Vec<[String; 6]> = wanted.filter_map(|row| cells(row, figures)).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
     let mut widths = COLUMNS.map(|column| column.chars().count());
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -85,10 +94,15 @@ pub fn document(bench: &Bench, host: &Host, minutes: f64) -> String {
             figures.failures().iter().map(|failure| format!("- {}\n", failure.lines().next().unwrap_or_default())).collect();
         format!("\n## What failed\n\n{}", lines.concat())
     };
+    let ours = bench.contenders.iter().find(|contender| contender.who == Who::KubeletRs).and_then(|ours| ours.programs().next());
+    let build = match ours {
+        Some(spec) if spec.program.parent().is_some_and(|folder| folder.ends_with("release")) => "the release build",
+        _ => "**not the release build**",
+    };
     format!(
         "# Benchmarks
 
-Written by `{command}` on {date}, in {minutes:.0} minutes. kubelet-rs is the release build; upstream is kubelet and
+Written by `{command}` on {date}, in {minutes:.0} minutes. kubelet-rs is {build}; upstream is kubelet and
 kube-proxy (nftables mode). Both had the same configuration, the same control plane and the same containerd configuration, in one run.
 {noise}
 | | |
@@ -99,9 +113,12 @@ kube-proxy (nftables mode). Both had the same configuration, the same control pl
 
 ![kubelet-rs beside upstream](benchmarks.svg)
 
-{table}
+{goals}
 Figures are medians; in brackets how many samples there are, from the smallest to the greatest. MB are 10^6 bytes.
 {failures}
+## In detail
+
+{details}
 ## How it is measured
 
 - **One lab, two nodes**, each with a containerd of its own. One agent runs at a time; each round turns the order round. An agent is
@@ -113,7 +130,7 @@ Figures are medians; in brackets how many samples there are, from the smallest t
   bound to the node when they are created: the scheduler has no part in it. Times are taken by a client that watches, from
   before the request is sent to the arrival of the event. The first pod after a start is not counted.
 - **The floor of pods** is RunPodSandbox, CreateContainer and StartContainer, called by a bare client on the same containerd
-  while no agent runs; of 50 pods it is the fastest of 4, 8 and 16 at a time. The floor of deletion is StopContainer and StopPodSandbox: what
+  while no agent runs; of 50 pods it is the fastest of 4, 8, 16 and all at a time. The floor of deletion is StopContainer and StopPodSandbox: what
   the container and its network need to end.
 - **Services**: every endpoint of every Service has an address of its own, at which something answers with that address. *Start* is
   from the start of the process (of upstream: of kube-proxy alone) until twenty Services spread over all of them answer; then each of them is asked
@@ -128,7 +145,8 @@ Figures are medians; in brackets how many samples there are, from the smallest t
         kubelet = host.kubelet,
         containerd = host.containerd,
         runc = host.runc,
-        table = table(figures),
+        goals = table(figures, true),
+        details = table(figures, false),
     )
 }
 
@@ -143,7 +161,7 @@ mod tests {
         for (who, samples) in [(Who::KubeletRs, [0.28, 0.29, 0.30]), (Who::Upstream, [0.5, 0.58, 0.6]), (Who::Floor, [0.25, 0.26, 0.27])] {
             samples.into_iter().for_each(|sample| figures.add(Series::PodReady, who, sample));
         }
-        let table = table(&figures);
+        let table = table(&figures, true);
         let row = table.lines().nth(2).unwrap_or_default();
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
         assert_eq!(

@@ -44,7 +44,7 @@ async fn run(options: Options) -> Result<()> {
     let host = Host::look(&Tools::find()?);
     let mut bench = Bench::start(options.clone()).await?;
     let in_time = timeout(LIMIT.saturating_sub(start.elapsed()), bench.run()).await.is_ok();
-    println!("\n{}", report::table(&bench.figures));
+    println!("\n{}", report::tables(&bench.figures));
     if !in_time {
         return Err(Error::Other(format!(
             "the run was ended after {} minutes: the table lacks what was still to come",
