@@ -175,7 +175,7 @@ fn a_pod_that_completes() {
 fn a_pod_with_init_containers_one_of_which_fails_first() {
     let prepare = |world: &World| {
         world.runtime.script("first", &[Script::exits(S, 0)]);
-        world.runtime.script("second", &[Script::exits(S, 1), Script::exits(0 * S, 0)]);
+        world.runtime.script("second", &[Script::exits(S, 1), Script::exits(std::time::Duration::ZERO, 0)]);
     };
     let check = |world: &World, statuses: &[PodStatus]| {
         assert_eq!(["first", "second", "app"].map(|c| world.runtime.starts("web", c)), [1, 2, 1]);
