@@ -210,10 +210,12 @@ async fn live(world: &World, steps: &[Step]) {
     run.heal();
     sleep(12 * MINUTE).await;
     world.check();
-    let pods = run.pods.borrow();
-    for known in pods.iter() {
+    let pods = run.pods.take();
+    for known in &pods {
         match known.deleted {
-            true => assert!(world.object(&known.pod.name).is_none_or(|o| PodRef::of(&o).uid != known.pod.uid), "{} is still there", known.pod),
+            true => {
+                assert!(world.object(&known.pod.name).is_none_or(|o| PodRef::of(&o).uid != known.pod.uid), "{} is still there", known.pod)
+            }
             false => run.check_living(known),
         }
     }

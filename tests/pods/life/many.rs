@@ -146,7 +146,9 @@ fn a_pod_costs_few_calls() {
         let _agent = world.start();
         sleep(S).await;
         // Hints come while the calls are under way.
-        ["run_sandbox", "create_container", "start_container", "stop_container"].iter().for_each(|c| world.runtime.slow(c, S / 20, S / 100));
+        ["run_sandbox", "create_container", "start_container", "stop_container"]
+            .iter()
+            .for_each(|c| world.runtime.slow(c, S / 20, S / 100));
         let calls = || world.injector.calls().into_iter().filter(|c| c.room == "runtime").map(|c| c.name).collect::<Vec<_>>();
         let before = calls().len();
         let pod = world.put_pod("web", app());
