@@ -77,6 +77,13 @@ fn deletion_gives_the_time_that_was_promised() {
         ns.apply::<Pod>(polite).await?;
         for (name, least, most) in [("polite", 0, 5), ("stubborn", 3, 10)] {
             ns.ready(name).await?;
+            // A pod without probes is ready when its process runs; the shell may not have come to its trap yet.
+            for _ in 0..100 {
+                if ns.kubectl(&["logs", name]).await?.contains("up") {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
             let start = Instant::now();
             ns.delete_pod(name).await?;
             let took = start.elapsed();
