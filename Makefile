@@ -9,8 +9,10 @@ LAB_TEST_THREADS ?= 6
 cache := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kubelet-rs
 target := $(or $(CARGO_TARGET_DIR),target)
 deny := $(cache)/cargo/bin/cargo-deny
-quick_tests := $(patsubst tests/%.rs,--test %,$(wildcard tests/*.rs))
-lab_tests := $(patsubst integration/tests/%.rs,--test %,$(wildcard integration/tests/*.rs))
+# Test programs by name: tests/x.rs or tests/x/main.rs.
+programs_in = $(addprefix --test ,$(sort $(basename $(notdir $(wildcard $(1)/*.rs))) $(notdir $(patsubst %/main.rs,%,$(wildcard $(1)/*/main.rs)))))
+quick_tests := $(call programs_in,tests)
+lab_tests := $(call programs_in,integration/tests)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,15 +36,15 @@ test: check ## everything: checks, unit tests, in-process tests, then the real p
 	{ cargo test --workspace --lib --bins $(quick_tests) && \
 	  cargo build --workspace --profile lab --bins && \
 	  cargo test --workspace --no-fail-fast $(lab_tests) -- --test-threads=$(LAB_TEST_THREADS); } 2>&1 | tee $$log; \
-	status=$$?; integration/count-tests.sh $$log || status=1; rm -f $$log; exit $$status
+	status=$$?; [ ! -x $(target)/lab/lab ] || $(target)/lab/lab sweep; integration/count-tests.sh $$log || status=1; rm -f $$log; exit $$status
 
 bench: setup ## kubelet-rs beside upstream's kubelet and kube-proxy, in the same lab: docs/BENCHMARKS.md (ARGS=--help)
 	cargo build --release --bin kubelet-rs
 	cargo build --workspace --profile lab --bins
 	KUBELET_RS_BIN=$(abspath $(target))/release/kubelet-rs $(target)/lab/bench $(ARGS)
 
-clean-lab: setup ## end the demo, remove what crashed tests left
-	cargo run --quiet --workspace --profile lab --bin lab -- clean
+clean-lab: ## end the demo, remove what crashed tests left
+	@if [ -x $(target)/lab/lab ]; then $(target)/lab/lab clean; else echo "lab: nothing to remove: no lab was ever started from here"; fi
 
 $(deny): | setup
 	@echo "check: building cargo-deny (once)"

@@ -47,7 +47,7 @@ if [ ! -x "$cache/bin/etcd/etcd" ]; then
     apt_update
     say "setup: fetching etcd"
     unpacked=$(mktemp -d)
-    (cd "$unpacked" && apt-get download -qq etcd-server && dpkg-deb -x ./*.deb .) || die "could not fetch Debian's etcd-server package"
+    (cd "$unpacked" && apt-get download -qq -o APT::Sandbox::User=root etcd-server && dpkg-deb -x ./*.deb .) || die "could not fetch Debian's etcd-server package"
     mv "$unpacked/usr/bin/etcd" "$cache/bin/etcd/etcd.part"
     rm -rf "$unpacked"
   fi

@@ -24,6 +24,7 @@ use crate::node::machine::Machine;
 use crate::node::{NodeDeps, address};
 use crate::pods::context::Context;
 use crate::pods::directory::Directory;
+use crate::pods::heartbeat::Heartbeat;
 use crate::pods::images::Images;
 use crate::pods::{manager, status};
 use crate::proxy::{Proxy, catalog::Catalog, conntrack};
@@ -159,12 +160,14 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
     volumes.prepare().map_err(|e| format!("share mounts below {}: {e}; pods can't get volumes without that", root.display()))?;
 
     let directory = Arc::new(Directory::default());
+    let heartbeat = Arc::new(Heartbeat::default());
+    let watched = Arc::clone(&heartbeat);
     let parts = Parts {
         api: Arc::clone(&api),
         runtime: Arc::clone(&runtime),
         pods: Arc::clone(&directory) as _,
         configz: settings::configz(config),
-        sync_loop: Arc::new(|| Ok(())),
+        sync_loop: Arc::new(move || watched.check()),
     };
     if config.kubelet.enable_server {
         tasks.spawn(Server::bind(settings::server(config, &facts), parts)?.run());
@@ -187,6 +190,7 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
         recorder,
         writer,
         directory,
+        heartbeat,
         clock: Clock::System,
         translate: settings::translate(config, facts.clone()),
         settings: settings::pods(config, &facts, version.name),

@@ -1,5 +1,6 @@
 //! The demo: a cluster with one node, a Deployment behind a Service, and the answers that came through its ClusterIP.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -61,13 +62,12 @@ async fn show(agent: Agent) -> Result<Lab> {
     lab.kubectl(&["rollout", "status", "deployment/whoami", "--timeout=60s"]).await?;
     let address = cluster_ip(&lab).await?;
     step(&format!("both are ready; asking http://{address}, the Service's ClusterIP"));
-    for _ in 0..3 {
-        println!("  from the node:  {}", ask_from_node(&lab, address).await?);
-    }
-    for _ in 0..3 {
-        let answer = lab.kubectl(&["exec", "deployment/whoami", "--", "/whoami", "get", &format!("http://{address}/")]).await?;
-        println!("  from a pod:     {}", answer.trim());
-    }
+    let connector = lab.node(0).place().connector();
+    let from_node = async || connector.http((address, 80).into(), "/", Duration::from_secs(2)).await;
+    println!("  from the node:  {}", ask(&lab, from_node).await?);
+    let url = format!("http://{address}/");
+    let from_pod = async || lab.kubectl(&["exec", "deployment/whoami", "--", "/whoami", "get", &url]).await;
+    println!("  from a pod:     {}", ask(&lab, from_pod).await?);
     step("done; the cluster goes on running");
     println!("\n{}", lab.kubectl(&["get", "nodes,pods", "-o", "wide"]).await?.trim_end());
     println!(
@@ -84,9 +84,16 @@ async fn cluster_ip(lab: &Lab) -> Result<IpAddr> {
     address.parse().map_err(|_| Error::Other(format!("Service whoami has ClusterIP {address:?}")))
 }
 
-/// The rules follow the endpoints by an instant: the first question may come before them.
-async fn ask_from_node(lab: &Lab, address: IpAddr) -> Result<String> {
-    let connector = lab.node(0).place().connector();
-    let ask = async || connector.http((address, 80).into(), "/", Duration::from_secs(2)).await.map_err(|error| error.to_string());
-    lab.wait_for("an answer through the ClusterIP", PATIENCE, ask).await
+/// Asks until both pods have answered, and tells how often each did. The rules follow the endpoints by an instant, so that the first
+/// questions may come before them.
+async fn ask(lab: &Lab, question: impl AsyncFn() -> Result<String>) -> Result<String> {
+    let mut answers = BTreeMap::<String, u32>::new();
+    let both = async || {
+        let answer = question().await.map_err(|error| error.to_string())?;
+        let name = answer.split_whitespace().next().unwrap_or_default().to_owned();
+        *answers.entry(name).or_default() += 1;
+        if answers.len() > 1 { Ok(()) } else { Err(format!("{answers:?}")) }
+    };
+    lab.wait_for("answers of both pods through the ClusterIP", PATIENCE, both).await?;
+    Ok(answers.iter().map(|(name, times)| format!("{name} ({times}×)")).collect::<Vec<_>>().join(", "))
 }

@@ -63,6 +63,16 @@ impl Drop for Folder {
     }
 }
 
+/// Removes what dead labs left, but for their logs.
+pub fn sweep() -> Result<()> {
+    let base = base();
+    if !base.exists() {
+        return Ok(());
+    }
+    let _guard = lock_base(&base)?;
+    remove_dead(&base)
+}
+
 /// Ends labs that wait for it and removes what all dead ones left, logs included. Labs of running tests stay.
 /// Gives the names of those it removed.
 pub fn clean() -> Result<Vec<String>> {

@@ -14,7 +14,7 @@ use crate::error::{Doing as _, Error, Result};
 use crate::network::NodeNet;
 use crate::pki::Pki;
 use crate::place::{Place, Scope};
-use crate::process::{Process, Spec};
+use crate::process::{PATH, Process, Spec};
 use crate::tools::Tools;
 
 /// A node of the lab.
@@ -35,24 +35,36 @@ pub struct Node {
     place: Place,
 }
 
+/// What all nodes of a lab stand on.
+#[derive(Debug)]
+pub struct Ground<'a> {
+    /// The lab's name.
+    pub lab: &'a str,
+    /// The lab's folder.
+    pub folder: &'a Path,
+    /// Where logs go.
+    pub logs: &'a Path,
+    /// The programs.
+    pub tools: &'a Tools,
+    /// Who signs.
+    pub pki: &'a Pki,
+    /// What the nodes run.
+    pub agent: &'a Agent,
+}
+
 impl Node {
     /// Makes the node's folders, mounts and control groups on a place that is joined to the network already. Starts nothing.
-    pub fn new(
-        place: Place,
-        net: NodeNet,
-        lab: &str,
-        folder: PathBuf,
-        logs: &Path,
-        tools: &Tools,
-        pki: &Pki,
-        agent: &Agent,
-    ) -> Result<Self> {
+    pub fn new(place: Place, net: NodeNet, ground: &Ground<'_>) -> Result<Self> {
+        let Ground { lab, logs, tools, pki, agent, .. } = *ground;
         let name = place.name().to_owned();
+        let folder = ground.folder.join(&name);
         for part in ["var-lib/kubelet", "var-log", "cni"] {
             let path = folder.join(part);
             std::fs::create_dir_all(&path).doing(|| format!("making {}", path.display()))?;
         }
         cgroups::create(lab, &name)?;
+        // No name server answers in the lab, and this one says so at once.
+        write(&folder.join("resolv.conf.node"), "nameserver 127.0.0.1\n")?;
         place.enter(Scope::Files, || mounts(&folder))??;
         write(&folder.join("cni/10-lab.conflist"), &net.cni_conflist().to_string())?;
         let containerd_spec = containerd(&name, tools, &folder)?;
@@ -201,10 +213,14 @@ impl Node {
 
 /// The node's own `/run`, `/var/lib` and `/var/log`, in its mount namespace only.
 fn mounts(folder: &Path) -> Result<()> {
+    let none = None::<&str>;
+    // The file may be a link to somewhere below /run.
+    if let Ok(resolv_conf) = std::fs::canonicalize("/etc/resolv.conf") {
+        mount(Some(&folder.join("resolv.conf.node")), &resolv_conf, none, MsFlags::MS_BIND, none).doing(|| "mounting /etc/resolv.conf")?;
+    }
     let run = "mode=755".to_owned();
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some(run.as_str())).doing(|| "mounting /run")?;
     for (source, target) in [("var-lib", "/var/lib"), ("var-log", "/var/log")] {
-        let none = None::<&str>;
         let doing = || format!("mounting {target}");
         mount(Some(&folder.join(source)), target, none, MsFlags::MS_BIND, none).doing(doing)?;
         // A peer group of its own: else each pod's mounts would appear below the folder as well.
@@ -237,7 +253,7 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.snapshotter.v1.bt
         cni = folder.join("cni").display()
     );
     write(&config, &text)?;
-    let path = format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", tools.containerd.display());
+    let path = format!("{}:{PATH}", tools.containerd.display());
     Ok(Spec::new(&format!("{node}-containerd"), tools.containerd.join("containerd"), ["-c".into(), config.into_os_string()])
         .env("PATH", path))
 }

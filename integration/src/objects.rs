@@ -20,6 +20,13 @@ pub fn pod(name: &str, container: Value, restart_policy: &str) -> Value {
     })
 }
 
+/// Puts one more container into a pod.
+pub fn add_container(pod: &mut Value, container: Value) {
+    if let Some(containers) = pod["spec"]["containers"].as_array_mut() {
+        containers.push(container);
+    }
+}
+
 /// A whoami pod, pinned to a node, with labels for Services to select.
 pub fn whoami_on(name: &str, node: &str, app: &str) -> Value {
     json!({

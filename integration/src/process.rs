@@ -14,6 +14,9 @@ use tokio::time::{Instant, sleep};
 use crate::error::{Doing as _, Error, Result};
 use crate::place::Place;
 
+/// Where programs are found on a place.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// How to start a part.
 #[derive(Clone, Debug)]
 pub struct Spec {
@@ -56,6 +59,10 @@ impl Process {
         let mut command = Command::new(&spec.program);
         command
             .args(&spec.args)
+            // A proxy or a Go setting of the person's shell is none of the lab's business.
+            .env_clear()
+            .env("PATH", PATH)
+            .env("HOME", "/root")
             .envs(spec.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(open()?)

@@ -66,7 +66,11 @@ pub fn kubelet_rs() -> Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/")).join("target"), PathBuf::from);
     let binary = target.join("lab/kubelet-rs");
-    if binary.exists() { Ok(binary) } else { Err(Error::Missing(binary)) }
+    if binary.exists() {
+        Ok(binary)
+    } else {
+        Err(Error::Other(format!("{} is missing: build it with `cargo build --profile lab`", binary.display())))
+    }
 }
 
 fn cache_dir() -> Result<PathBuf> {

@@ -182,10 +182,13 @@ eth0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n";
         found.map(|ips| ips.iter().map(IpAddr::to_string).collect()).map_err(|e| e.to_string())
     }
 
+    /// Given, node name, resolved, default interfaces (IPv4, IPv6), chosen.
+    type Case<'a> = (&'a [&'a str], &'a str, &'a [&'a str], Option<&'a str>, Option<&'a str>, &'a [&'a str]);
+
     #[test]
     fn addresses_are_chosen_in_upstreams_order() {
         let (e0, e1) = (Some("eth0"), Some("eth1"));
-        let table: [(&[&str], &str, &[&str], Option<&str>, Option<&str>, &[&str]); 10] = [
+        let table: [Case<'_>; 10] = [
             (&["10.0.0.5"], "n", &[], None, None, &["10.0.0.5"]),
             (&["10.0.0.5", "fd00::5"], "n", &[], None, None, &["10.0.0.5", "fd00::5"]),
             (&[], "192.0.2.7", &[], e0, None, &["192.0.2.7"]),

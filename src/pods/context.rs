@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::directory::Directory;
+use super::heartbeat::Heartbeat;
 use super::images::Images;
 use super::status::Writer;
 use crate::api::Api;
@@ -40,6 +41,8 @@ pub struct Context {
     pub writer: Writer,
     /// What the server may read.
     pub directory: Arc<Directory>,
+    /// That the manager lives.
+    pub heartbeat: Arc<Heartbeat>,
     /// Wall clock.
     pub clock: Clock,
     /// For making runtime configurations.

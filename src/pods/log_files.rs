@@ -4,14 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::model::{ContainerId, PodRef};
+use crate::runtime::names::pod_log_dir;
 
 /// Longest name of a link (`kuberuntime/legacy.go`: 255, less 4 for the suffix).
 const MAX_LINK_NAME: usize = 251;
-
-/// `<namespace>_<name>_<uid>` below the root of the logs.
-pub fn pod_dir(root: &Path, pod: &PodRef) -> PathBuf {
-    root.join(format!("{}_{}_{}", pod.namespace, pod.name, pod.uid))
-}
 
 /// `/var/log/containers/<pod>_<namespace>_<container>-<id>.log`, beside the root of the pods' logs.
 fn link_path(root: &Path, pod: &PodRef, container: &str, id: &ContainerId) -> PathBuf {
@@ -41,7 +37,7 @@ pub fn unlink(root: &Path, pod: &PodRef, container: &str, id: &ContainerId, log:
     let log = Path::new(log);
     let (Some(dir), Some(name)) = (log.parent(), log.file_name().and_then(|n| n.to_str())) else { return };
     // The path comes from the runtime: only what lies in the pod's own directory may go.
-    if !dir.starts_with(pod_dir(root, pod)) {
+    if !dir.starts_with(pod_log_dir(root, pod)) {
         return;
     }
     let rotated = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
@@ -55,7 +51,7 @@ pub fn remove_pod(root: &Path, pod: &PodRef) {
     if pod.name.is_empty() {
         return;
     }
-    let dir = pod_dir(root, pod);
+    let dir = pod_log_dir(root, pod);
     match std::fs::remove_dir_all(&dir) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -89,7 +85,7 @@ mod tests {
         let tmp = tempfile::tempdir().expect("a directory");
         let root = tmp.path().join("pods");
         let (pod, id) = names();
-        let dir = pod_dir(&root, &pod).join("c");
+        let dir = pod_log_dir(&root, &pod).join("c");
         std::fs::create_dir_all(&dir).expect("made");
         for name in ["0.log", "0.log.20260101-000000", "1.log"] {
             std::fs::write(dir.join(name), "x").expect("written");
@@ -105,7 +101,7 @@ mod tests {
         unlink(&root, &pod, "c", &id, "/etc/hostname");
         assert!(Path::new("/etc/hostname").exists());
         remove_pod(&root, &pod);
-        assert!(!pod_dir(&root, &pod).exists());
+        assert!(!pod_log_dir(&root, &pod).exists());
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub async fn run(ctx: Arc<Context>, synced: watch::Sender<bool>) {
     let mut relist = interval_at(Instant::now() + RELIST, RELIST);
     relist.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        manager.ctx.heartbeat.beat();
         tokio::select! {
             event = next(&mut pods) => {
                 manager.pod_event(event).await;

@@ -9,6 +9,7 @@ pub mod context;
 pub mod directory;
 #[cfg(test)]
 mod fixture;
+pub mod heartbeat;
 pub mod images;
 mod log_files;
 mod mailbox;

@@ -72,6 +72,11 @@ impl FakeRuntime {
         self.lock().started.iter().filter(|(p, c)| p == pod && c == container).count()
     }
 
+    /// The pods of all containers that an agent told to stop while they ran.
+    pub fn stopped(&self) -> Vec<PodUid> {
+        self.lock().stopped.clone()
+    }
+
     /// What an agent did that none may ever do. Empty in a test that passes.
     pub fn violations(&self) -> Vec<String> {
         self.lock().violations.clone()

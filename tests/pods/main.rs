@@ -2,5 +2,6 @@
 
 mod counted;
 mod crash;
+mod history;
 mod life;
 mod world;

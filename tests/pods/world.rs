@@ -127,6 +127,7 @@ impl World {
             recorder,
             writer,
             directory: Arc::clone(&directory),
+            heartbeat: Arc::default(),
             clock: self.clock,
             translate: self.translate(facts.clone()),
             settings: Settings { node_ips: facts.ips, runtime_name: "fake".to_owned(), resolv_conf: None, crash_loop_max: 300 * S },

@@ -1,4 +1,5 @@
-//! `lab demo` brings a cluster up and leaves it running; `lab clean` ends it and removes what crashed tests left.
+//! `lab demo` brings a cluster up and leaves it running; `lab clean` ends it and removes what crashed tests left; `lab sweep` removes
+//! only that, and leaves logs.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
@@ -8,13 +9,14 @@ use integration::demo::{UP, own};
 use integration::error::Doing as _;
 use integration::{Agent, Error, Result, leftovers};
 
-const USAGE: &str = "usage: lab demo [--agent kubelet-rs|upstream] | lab clean";
+const USAGE: &str = "usage: lab demo [--agent kubelet-rs|upstream] | lab clean | lab sweep";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args.as_slice() {
         ["clean"] => clean(),
+        ["sweep"] => leftovers::sweep(),
         ["demo"] => demo("kubelet-rs"),
         ["demo", "--agent", agent] => demo(agent),
         // What `demo` leaves behind as the owner of the cluster.

@@ -1,6 +1,7 @@
 //! The task that writes events: collects for a moment, joins what is the same, sends two at a time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
@@ -21,6 +22,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 pub async fn run(api: Arc<dyn Api>, node: String, rates: EventRates, mut records: mpsc::Receiver<Record>) {
     let mut correlator = Correlator::new(node);
+    let failing = AtomicBool::new(false);
     let mut bucket = (rates.per_second > 0)
         .then(|| Bucket::new(f64::from(rates.burst.max(1)), Duration::from_secs(1) / rates.per_second, Instant::now()));
     while let Some(first) = records.recv().await {
@@ -38,18 +40,18 @@ pub async fn run(api: Arc<dyn Api>, node: String, rates: EventRates, mut records
         for write in batch {
             let wait = bucket.as_mut().and_then(|bucket| bucket.take(Instant::now()).err());
             if let Some(wait) = wait {
-                flush(&api, &mut paced).await;
+                flush(&api, &failing, &mut paced).await;
                 sleep(wait).await;
                 let _ = bucket.as_mut().map(|bucket| bucket.take(Instant::now()));
             }
             paced.push(write);
         }
-        flush(&api, &mut paced).await;
+        flush(&api, &failing, &mut paced).await;
     }
 }
 
-async fn flush(api: &Arc<dyn Api>, writes: &mut Vec<Write>) {
-    stream::iter(writes.drain(..)).for_each_concurrent(IN_FLIGHT, |write| send(api.as_ref(), write)).await;
+async fn flush(api: &Arc<dyn Api>, failing: &AtomicBool, writes: &mut Vec<Write>) {
+    stream::iter(writes.drain(..)).for_each_concurrent(IN_FLIGHT, |write| send(api.as_ref(), failing, write)).await;
 }
 
 fn join(batch: &mut Vec<Write>, write: Write) {
@@ -59,13 +61,13 @@ fn join(batch: &mut Vec<Write>, write: Write) {
     }
 }
 
-/// Writes one event; gives up after a few tries, or at once when the server refuses it.
-async fn send(api: &dyn Api, mut write: Write) {
+/// Writes one event; gives up after a few tries, or at once when the server refuses it. Says so once for each time of failure.
+async fn send(api: &dyn Api, failing: &AtomicBool, mut write: Write) {
     let mut pause = FIRST_PAUSE;
     for attempt in 1..=TRIES {
         let result = if write.again { patch(api, &write).await } else { api.create_event(&write.event).await.map(drop) };
         let error = match result {
-            Ok(()) => return,
+            Ok(()) => return failing.store(false, Ordering::Relaxed),
             Err(error) => error,
         };
         match error.kind {
@@ -76,7 +78,11 @@ async fn send(api: &dyn Api, mut write: Write) {
                 debug!("event dropped: {error}");
                 return;
             }
-            _ if attempt == TRIES => warn!("event dropped after {TRIES} tries: {error}"),
+            _ if attempt == TRIES => {
+                if !failing.swap(true, Ordering::Relaxed) {
+                    warn!("events are dropped after {TRIES} tries each, until one can be written: {error}");
+                }
+            }
             _ => {
                 sleep(pause).await;
                 pause *= 2;

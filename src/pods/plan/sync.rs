@@ -5,7 +5,6 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container as Spec, Pod};
 
 use super::{Action, Plan, Start, View};
-use crate::model::SandboxId;
 use crate::model::hash::container_hash;
 use crate::pods::memory::Subject;
 use crate::pods::spec;
@@ -223,11 +222,10 @@ pub(super) fn newest<'a>(view: &View<'a>, name: &str) -> Option<&'a Container> {
     view.observed.containers.iter().find(|c| &*c.name == name)
 }
 
-/// Sandboxes that stopped and hold nothing that anybody asks for.
+/// Sandboxes that are down and empty; the newest one stays (`kuberuntime_gc.go`, `evictSandboxes`).
 fn dead_sandboxes<'a>(view: &'a View<'a>) -> impl Iterator<Item = Action> + 'a {
-    let empty = |id: &SandboxId| !view.observed.containers.iter().any(|c| c.sandbox == *id);
-    let old = view.observed.sandboxes.iter().skip(1);
-    old.filter(move |s| !s.ready && empty(&s.id)).map(|s| Action::RemoveSandbox(s.id.clone()))
+    let empty = |s: &&Sandbox| !view.observed.containers.iter().any(|c| c.sandbox == s.id);
+    view.observed.sandboxes.iter().skip(1).filter(|s| !s.ready).filter(empty).map(|s| Action::RemoveSandbox(s.id.clone()))
 }
 
 /// Ended instances beyond the newest ended one of each container: nobody asks for them (`--maximum-dead-containers-per-container` 1).

@@ -41,6 +41,8 @@ fn status(inputs: &Inputs, spec: &Spec, previous: Option<&ContainerStatus>, init
     match newest {
         Some(record) => {
             from_record(inputs, &mut status, record);
+            // A record that was told and is gone since (made, never started, removed) takes no restart back.
+            status.restart_count = status.restart_count.max(previous.map_or(0, |p| p.restart_count));
             status.last_state = before.map(|c| terminated(inputs, c)).or_else(|| older_end(inputs, previous, record));
             if let ContainerPhase::Running = record.phase {
                 status.started = Some(true);

@@ -94,7 +94,7 @@ struct Entry {
 enum Done {
     Patched(Arc<PodStatus>),
     Deleted,
-    /// The object is gone, or another pod has its name.
+    /// The object is gone.
     Vanished,
     Failed(api::Error),
 }
@@ -185,10 +185,10 @@ fn start_due(api: &Arc<dyn Api>, entries: &mut HashMap<PodUid, Entry>, calls: &m
     next
 }
 
+/// A conflict may mean that another pod has the name now, of which the watch tells the worker; but it may be that the server lost a race
+/// against other writers, and then nobody else asks again.
 fn outcome(result: api::Result<Done>) -> Done {
-    result.unwrap_or_else(
-        |e| if e.is_not_found() || matches!(e.kind, api::ErrorKind::Conflict(_)) { Done::Vanished } else { Done::Failed(e) },
-    )
+    result.unwrap_or_else(|e| if e.is_not_found() { Done::Vanished } else { Done::Failed(e) })
 }
 
 fn settle(entries: &mut HashMap<PodUid, Entry>, uid: &PodUid, done: Done) {

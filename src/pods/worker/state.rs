@@ -303,7 +303,6 @@ impl Worker {
     pub(super) fn farewell(&mut self) {
         self.ctx.writer.forget(&self.name.uid);
         self.ctx.images.forget(&self.name.uid);
-        // Of a sandbox that never came to be, nothing else reminds.
         log_files::remove_pod(&self.ctx.translate.pod_logs_dir, &self.name);
         tracing::info!(pod = %self.name, uid = %self.name.uid, "Nothing is left of the pod");
     }

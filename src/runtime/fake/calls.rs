@@ -29,8 +29,12 @@ impl FakeRuntime {
 
     /// A TERM. What became of the container is not waited for.
     fn terminate(&self, id: &ContainerId) {
-        let life = self.lock().container_mut(id).map(|r| r.life);
-        match life.and_then(|l| l.after_term) {
+        let mut state = self.lock();
+        let running = state.container_mut(id).filter(|r| is_alive(r.container.phase)).map(|r| (r.pod.uid.clone(), r.life));
+        let Some((uid, life)) = running else { return };
+        state.stopped.push(uid);
+        drop(state);
+        match life.after_term {
             Some(Duration::ZERO) => self.end(id, 143),
             Some(after) => self.end_after(id.clone(), after, 143),
             None => {}

@@ -31,6 +31,8 @@ pub(super) struct State {
     containers: Vec<ContainerRecord>,
     /// Names of pod and container of every start.
     pub(super) started: Vec<(String, String)>,
+    /// Pods of containers that were told to stop while they ran.
+    pub(super) stopped: Vec<PodUid>,
     pub(super) violations: Vec<String>,
     pub(super) faults: Faults,
     listeners: Vec<mpsc::UnboundedSender<Option<PodUid>>>,

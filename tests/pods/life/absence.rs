@@ -156,7 +156,7 @@ fn nothing_is_missed_while_the_agent_starts() {
         agent.kill().await;
         world.injector.restart();
         // The list is made, but its answer takes a while.
-        world.runtime.slow("list_pods", 0 * S, 2 * S);
+        world.runtime.slow("list_pods", std::time::Duration::ZERO, 2 * S);
         let _agent = world.start();
         sleep(S).await;
         world.crash("web", "app", 1);

@@ -3,8 +3,8 @@
 mod access;
 mod broken;
 mod lifecycle;
+mod running;
 mod volumes;
-mod workloads;
 
 use integration::Lab;
 use integration::fixture::SharedLab;

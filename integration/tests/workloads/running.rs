@@ -2,7 +2,7 @@
 
 use integration::fixture::{container_statuses, describe};
 use integration::lab::PATIENCE;
-use integration::objects::{BUSYBOX, deployment, pod, script};
+use integration::objects::{BUSYBOX, add_container, deployment, pod, script};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
@@ -113,7 +113,7 @@ fn containers_of_a_pod_share_network_and_names() {
             "Always",
         );
         let asker = json!({ "name": "asker", "image": BUSYBOX, "command": ["sleep", "1000"] });
-        manifest["spec"]["containers"].as_array_mut().map(|containers| containers.push(asker));
+        add_container(&mut manifest, asker);
         ns.apply::<Pod>(manifest).await?;
         ns.ready("two").await?;
         let ask = async || {

@@ -1,6 +1,6 @@
 //! hostPath, emptyDir, ConfigMap, Secret and service-account token volumes.
 
-use integration::objects::{BUSYBOX, WHOAMI, pod, script};
+use integration::objects::{BUSYBOX, WHOAMI, add_container, pod, script};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use serde_json::json;
@@ -63,7 +63,7 @@ fn an_empty_dir_is_shared_in_the_pod_and_ends_with_it() {
         let reader = json!({ "name": "reader", "image": BUSYBOX, "volumeMounts": mount,
             "command": ["sh", "-c", "until cat /disk/file /memory/file 2>/dev/null; do sleep 0.1; done; grep ' /memory ' /proc/mounts | cut -d' ' -f3; sleep 1000"] });
         let mut manifest = pod("two", writer, "Always");
-        manifest["spec"]["containers"].as_array_mut().map(|containers| containers.push(reader));
+        add_container(&mut manifest, reader);
         manifest["spec"]["volumes"] = json!([{ "name": "disk", "emptyDir": {} }, { "name": "memory", "emptyDir": { "medium": "Memory" } }]);
         ns.apply::<Pod>(manifest).await?;
         let uid = ns.ready("two").await?.metadata.uid.unwrap_or_default();
