@@ -129,8 +129,8 @@ Figures are medians; in brackets how many samples there are, from the smallest t
 - **Pods** are ordinary ones (one container of the pause image, service account token, 30 s of grace of which the process needs nothing),
   bound to the node when they are created: the scheduler has no part in it. Times are taken by a client that watches, from
   before the request is sent to the arrival of the event. The first pod after a start is not counted.
-- **The floor of pods** is RunPodSandbox, CreateContainer and StartContainer, called by a bare client on the same containerd
-  while no agent runs; of 50 pods it is the fastest of 4, 8, 16 and all at a time. The floor of deletion is StopContainer and StopPodSandbox: what
+- **The floor of pods** is RunPodSandbox, CreateContainer and StartContainer with the same namespaces, seccomp profiles, resources and mounts,
+  called by a bare client on the same containerd while no agent runs; of 50 pods it is the fastest of 4, 8, 16 and all at a time. The floor of deletion is StopContainer and StopPodSandbox: what
   the container and its network need to end.
 - **Services**: every endpoint of every Service has an address of its own, at which something answers with that address. *Start* is
   from the start of the process (of upstream: of kube-proxy alone) until twenty Services spread over all of them answer; then each of them is asked
