@@ -114,7 +114,9 @@ impl PodLookup for Directory {
 
     fn container(&self, uid: &PodUid, name: &str, previous: bool) -> Option<ContainerTarget> {
         let page = self.page(uid)?;
-        page.containers.iter().filter(|l| &*l.name == name).nth(usize::from(previous)).map(|l| l.target.clone())
+        // A container that was made and not started has no log yet, and whoever follows it would take that for its end.
+        let mut started = page.containers.iter().filter(|l| &*l.name == name && l.phase != ContainerPhase::Created);
+        started.nth(usize::from(previous)).map(|l| l.target.clone())
     }
 
     fn sandbox(&self, uid: &PodUid) -> Option<SandboxId> {
