@@ -246,6 +246,9 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.snapshotter.v1.bt
 [plugins."io.containerd.cri.v1.runtime"]
   # Hosts without CAP_SYS_RESOURCE can't lower a score, and runc dies trying.
   restrict_oom_score_adj = true
+  # containerd's own sampling of each container's CPU, every second unless told otherwise: by itself 4.7 CPU seconds a minute with 110
+  # pods, whatever the agent does. Every ten is what a kubelet's housekeeping (--housekeeping-interval) takes.
+  stats_collect_period = "10s"
   [plugins."io.containerd.cri.v1.runtime".cni]
     bin_dirs = ["/usr/lib/cni"]
     conf_dir = "{cni}"

@@ -56,8 +56,11 @@ impl Directory {
         self.pages.write().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
-    /// Whether a pod's page says the same as the runtime. Pods without a page are never up to date.
+    /// Whether a pod's page says the same as the runtime. Pods without a page are never up to date, nor those that could not be read.
     pub fn is_up_to_date(&self, uid: &PodUid, observed: &ObservedPod) -> bool {
+        if observed.unread.is_some() {
+            return false;
+        }
         let Some(page) = self.page(uid) else { return false };
         let mut mine: Vec<(&ContainerId, ContainerPhase)> = page.containers.iter().map(|l| (&l.target.id, l.phase)).collect();
         let mut theirs: Vec<_> = observed.containers.iter().map(|c| (&c.id, c.phase)).collect();

@@ -37,12 +37,7 @@ pub fn container(name: &str) -> Spec {
 
 /// Nothing seen of the pod.
 pub fn nothing() -> ObservedPod {
-    ObservedPod {
-        pod: PodRef { namespace: "default".into(), name: "web".into(), uid: "u1".into() },
-        sandboxes: vec![],
-        containers: vec![],
-        grace_period: None,
-    }
+    ObservedPod::empty(PodRef { namespace: "default".into(), name: "web".into(), uid: "u1".into() })
 }
 
 /// A ready sandbox `s<attempt>`.

@@ -23,6 +23,9 @@ use crate::runtime::{self, ObservedPod};
 const RELIST: Duration = Duration::from_secs(60);
 /// How long the first list waits for hints to come in.
 const HINTS_FIRST: Duration = Duration::from_secs(1);
+/// How long something that the runtime says about a pod without a worker may settle before it is looked into: most often it is the last
+/// word about a pod that has just gone.
+const SETTLE: Duration = Duration::from_secs(1);
 /// Waits between tries to list the runtime's pods at the start.
 const LIST_RETRY: Duration = Duration::from_secs(1);
 
@@ -52,6 +55,7 @@ pub async fn run(ctx: Arc<Context>, synced: watch::Sender<bool>) {
             },
             _ = relist.tick() => manager.relist(),
             Some(listed) = manager.lists.join_next(), if !manager.lists.is_empty() => manager.listed(listed),
+            Some(found) = manager.strangers.join_next(), if !manager.strangers.is_empty() => manager.stranger(found),
             Some(ended) = manager.tasks.join_next(), if !manager.tasks.is_empty() => manager.ended(ended),
         }
     }
@@ -85,6 +89,18 @@ async fn list(ctx: &Context) -> HashMap<PodUid, ObservedPod> {
 
 struct Worker {
     mailbox: Arc<Mailbox>,
+    /// It was told that its pod is gone.
+    gone: bool,
+    /// The pod is there all the same: the API server's first answer came from a cache that was behind (`resourceVersion=0`). It starts
+    /// anew once the worker is done with what ran.
+    again: Option<Box<Pod>>,
+}
+
+impl Worker {
+    fn gone(&mut self) {
+        (self.gone, self.again) = (true, None);
+        self.mailbox.gone();
+    }
 }
 
 struct Manager {
@@ -99,12 +115,25 @@ struct Manager {
     lists: JoinSet<runtime::Result<Vec<ObservedPod>>>,
     /// Something happened that no list shows yet.
     relist: bool,
+    /// Looks at pods that nobody knows.
+    strangers: JoinSet<(PodUid, runtime::Result<Option<ObservedPod>>)>,
+    /// Those that a look is under way at, and whether the runtime has spoken of them again since.
+    looked_at: HashMap<PodUid, bool>,
 }
 
 impl Manager {
     fn new(ctx: Arc<Context>, known: HashMap<PodUid, ObservedPod>) -> Self {
-        let (tasks, lists) = (JoinSet::new(), JoinSet::new());
-        Self { ctx, workers: HashMap::new(), tasks, known, ready: false, lists, relist: false }
+        Self {
+            ctx,
+            workers: HashMap::new(),
+            tasks: JoinSet::new(),
+            known,
+            ready: false,
+            lists: JoinSet::new(),
+            relist: false,
+            strangers: JoinSet::new(),
+            looked_at: HashMap::new(),
+        }
     }
 
     async fn pod_event(&mut self, event: WatchEvent<Pod>) {
@@ -112,8 +141,8 @@ impl Manager {
             WatchEvent::Snapshot(pods) => self.snapshot(pods).await,
             WatchEvent::Applied(pod) => self.desired(pod),
             WatchEvent::Deleted(pod) => {
-                if let Some(worker) = self.workers.get(&PodRef::of(&pod).uid) {
-                    worker.mailbox.gone();
+                if let Some(worker) = self.workers.get_mut(&PodRef::of(&pod).uid) {
+                    worker.gone();
                 }
             }
             WatchEvent::Failing(error) => tracing::warn!(%error, "Can't watch pods, will keep trying; those that run keep running"),
@@ -125,8 +154,8 @@ impl Manager {
         for pod in pods {
             self.desired(pod);
         }
-        for (_, worker) in self.workers.iter().filter(|(uid, _)| !wanted.contains(*uid)) {
-            worker.mailbox.gone();
+        for (_, worker) in self.workers.iter_mut().filter(|(uid, _)| !wanted.contains(*uid)) {
+            worker.gone();
         }
         if !self.ready {
             self.ready = true;
@@ -164,24 +193,28 @@ impl Manager {
 
     fn desired(&mut self, pod: Pod) {
         let name = PodRef::of(&pod);
-        if let Some(worker) = self.workers.get(&name.uid) {
-            worker.mailbox.desired(pod);
+        if let Some(worker) = self.workers.get_mut(&name.uid) {
+            match worker.gone {
+                true => worker.again = Some(Box::new(pod)),
+                false => worker.mailbox.desired(pod),
+            }
             return;
         }
         // A UID that the first list doesn't hold can't be in the runtime: only this agent makes sandboxes.
-        let observed = self.known.remove(&name.uid).unwrap_or_else(|| empty(&name));
+        let observed = self.known.remove(&name.uid).unwrap_or_else(|| ObservedPod::empty(name.clone()));
         self.spawn(name, Some(pod), observed);
     }
 
     /// A pod that only the runtime or the disk knows: it goes down.
     fn orphan(&mut self, name: PodRef, observed: Option<ObservedPod>) {
         tracing::info!(pod = %name, uid = %name.uid, "Cleaning up a pod that the API server does not know");
-        let observed = observed.unwrap_or_else(|| empty(&name));
+        let observed = observed.unwrap_or_else(|| ObservedPod::empty(name.clone()));
         self.spawn(name, None, observed);
     }
 
     fn spawn(&mut self, name: PodRef, pod: Option<Pod>, observed: ObservedPod) {
         let mailbox = Arc::new(Mailbox::default());
+        let gone = pod.is_none();
         match pod {
             Some(pod) => mailbox.desired(pod),
             None => mailbox.gone(),
@@ -193,14 +226,48 @@ impl Manager {
             worker.await;
             ended
         });
-        self.workers.insert(uid, Worker { mailbox });
+        self.workers.insert(uid, Worker { mailbox, gone, again: None });
     }
 
     fn hint(&mut self, uid: &PodUid) {
         match self.workers.get(uid) {
             Some(worker) => worker.mailbox.look(),
             // Its worker will begin with what the first list says, and that is old now.
-            None => self.relist |= !self.ready,
+            None if !self.ready => self.relist = true,
+            None => self.look_at_stranger(uid),
+        }
+    }
+
+    /// A sandbox that an agent before this one has asked for can come to be when its pod is deleted and forgotten already.
+    fn look_at_stranger(&mut self, uid: &PodUid) {
+        if let Some(again) = self.looked_at.get_mut(uid) {
+            *again = true;
+            return;
+        }
+        self.looked_at.insert(uid.clone(), false);
+        let (runtime, uid) = (Arc::clone(&self.ctx.runtime), uid.clone());
+        self.strangers.spawn(async move {
+            sleep(SETTLE).await;
+            let found = runtime.observe_pod(&uid).await;
+            (uid, found)
+        });
+    }
+
+    fn stranger(&mut self, found: Result<(PodUid, runtime::Result<Option<ObservedPod>>), tokio::task::JoinError>) {
+        match found {
+            Ok((uid, found)) => {
+                let again = self.looked_at.remove(&uid).unwrap_or_default();
+                if self.workers.contains_key(&uid) {
+                    return;
+                }
+                // What could not be looked at is found by the next comparison.
+                match found.ok().flatten() {
+                    Some(observed) => self.orphan(observed.pod.clone(), Some(observed)),
+                    None if again => self.look_at_stranger(&uid),
+                    None => {}
+                }
+            }
+            Err(error) => tracing::error!(%error, "Looking at a pod ended by a fault of its own"),
         }
     }
 
@@ -244,16 +311,18 @@ impl Manager {
     fn ended(&mut self, ended: Result<PodUid, tokio::task::JoinError>) {
         match ended {
             Ok(uid) => {
-                self.workers.remove(&uid);
                 self.ctx.directory.remove(&uid);
+                let Some(worker) = self.workers.remove(&uid) else { return };
+                match worker.again {
+                    Some(pod) => self.desired(*pod),
+                    // A hint that came while the worker said good-bye.
+                    None if worker.mailbox.take().look => self.look_at_stranger(&uid),
+                    None => {}
+                }
             }
             Err(error) => {
                 tracing::error!(%error, "A pod worker ended by a fault of its own; its pod is left as it is until the agent restarts")
             }
         }
     }
-}
-
-fn empty(name: &PodRef) -> ObservedPod {
-    ObservedPod { pod: name.clone(), sandboxes: vec![], containers: vec![], grace_period: None }
 }

@@ -24,8 +24,10 @@ pub struct Problem {
     pub reason: String,
     /// For people.
     pub message: String,
-    /// Not tried again before this time, nanoseconds since the epoch.
-    pub retry_at: i64,
+    /// When it failed, nanoseconds since the epoch.
+    pub failed_at: i64,
+    /// Not tried again for so long.
+    pub delay: Duration,
     /// Failures in a row.
     pub failures: u32,
 }
@@ -59,8 +61,7 @@ impl Memory {
     pub fn failed(&mut self, subject: Subject, reason: &str, message: String, now: i64, first: Duration, most: Duration) {
         let failures = self.problems.get(&subject).map_or(1, |p| p.failures.saturating_add(1));
         let delay = first.saturating_mul(1u32 << (failures - 1).min(16)).min(most);
-        let retry_at = now.saturating_add(nanos(delay));
-        self.problems.insert(subject, Problem { reason: reason.to_owned(), message, retry_at, failures });
+        self.problems.insert(subject, Problem { reason: reason.to_owned(), message, failed_at: now, delay, failures });
     }
 
     /// Forgets failures of a subject.
@@ -70,7 +71,7 @@ impl Memory {
 
     /// When the subject may be tried again, if that is still to come.
     pub fn waits_until(&self, subject: &Subject, now: i64) -> Option<i64> {
-        self.problems.get(subject).map(|p| p.retry_at).filter(|at| *at > now)
+        self.problems.get(subject).and_then(|p| wait(p.failed_at, p.delay, now))
     }
 
     /// When a container that ended at `finished_at` may be started again, if that is still to come.
@@ -79,8 +80,7 @@ impl Memory {
         if finished_at.saturating_sub(entry.raised_at) > nanos(CRASH_LOOP_FORGET) {
             return None;
         }
-        let at = finished_at.saturating_add(nanos(entry.delay));
-        (at > now).then_some(at)
+        wait(finished_at, entry.delay, now)
     }
 
     /// The delay in force for a container's crash loop.
@@ -97,6 +97,13 @@ impl Memory {
         };
         self.crash_loops.insert(name.to_owned(), CrashLoop { delay, raised_at: now });
     }
+}
+
+/// The end of a wait that began at `since`, if that is still to come. Something that happened in the future shows that the clock was set
+/// back: nobody knows how long ago it was, and a wait of hours helps nobody.
+pub fn wait(since: i64, delay: Duration, now: i64) -> Option<i64> {
+    let at = since.saturating_add(nanos(delay));
+    (since <= now && now < at).then_some(at)
 }
 
 fn nanos(d: Duration) -> i64 {
@@ -133,6 +140,16 @@ mod tests {
         assert_eq!(m.crash_loop_until("c", finished, finished), None);
         m.restarted("c", finished, finished, MOST);
         assert_eq!(m.crash_loop_delay("c"), Some(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_holds_nothing_up() {
+        let mut m = Memory::default();
+        let then = 10_000 * S;
+        m.failed(Subject::Sandbox, "r", "m".into(), then, Duration::from_secs(1), Duration::from_secs(5));
+        m.restarted("c", then, then, MOST);
+        assert_eq!(m.crash_loop_until("c", then, then), Some(then + 10 * S));
+        assert_eq!((m.waits_until(&Subject::Sandbox, S), m.crash_loop_until("c", then, S)), (None, None));
     }
 
     #[test]

@@ -143,6 +143,15 @@ pub struct ObservedPod {
     pub containers: Vec<Container>,
     /// Annotation `io.kubernetes.pod.terminationGracePeriod` of any container, in seconds: for pods whose spec is gone.
     pub grace_period: Option<i64>,
+    /// Why some of it could not be read. What is there is true then, but not the whole truth: nothing may be decided from it.
+    pub unread: Option<Error>,
+}
+
+impl ObservedPod {
+    /// A pod of which the runtime knows nothing.
+    pub fn empty(pod: PodRef) -> Self {
+        Self { pod, sandboxes: vec![], containers: vec![], grace_period: None, unread: None }
+    }
 }
 
 /// The runtime's own account of its health, from the CRI Status call.
@@ -244,7 +253,7 @@ pub trait Runtime: Send + Sync + 'static {
     /// Tells the runtime the node's pod CIDR.
     async fn update_pod_cidr(&self, cidr: &str) -> Result<()>;
 
-    /// Every pod that the runtime knows, with full container statuses.
+    /// Every pod that the runtime knows, with full container statuses. A pod that can't be read whole says so, and hides no other one.
     async fn list_pods(&self) -> Result<Vec<ObservedPod>>;
     /// One pod, or `None` when the runtime knows nothing of it.
     async fn observe_pod(&self, uid: &PodUid) -> Result<Option<ObservedPod>>;

@@ -88,9 +88,32 @@ async fn the_rate_is_kept() {
         let pod = PodRef { name: format!("p{i}").into(), ..pod() };
         recorder.pod_event(&pod, None, EventType::Normal, "Started", "m");
     }
-    tokio::time::sleep(Duration::from_millis(1060)).await;
+    tokio::time::sleep(Duration::from_millis(1210)).await;
     let soon = api.events().len();
     assert!((20..=31).contains(&soon), "{soon}");
     settle().await;
     assert_eq!(api.events().len(), 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_wait_for_a_moment_in_which_none_comes_but_warnings_and_patience_end_it() {
+    let api = Arc::new(FakeApi::new("n"));
+    let recorder = Recorder::start(api.clone(), "n", EventRates::default());
+    let tell = |n: usize, kind| recorder.pod_event(&PodRef { name: format!("p{n}").into(), ..pod() }, None, kind, "Started", "m");
+    for n in 0..20 {
+        tell(n, EventType::Normal);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(api.events().len(), 0, "pods are being started");
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    assert_eq!(api.events().len(), 20);
+    tell(20, EventType::Normal);
+    tell(21, EventType::Warning);
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    assert_eq!(api.events().len(), 22, "somebody may be looking for the warning");
+    for n in 22..140 {
+        tell(n, EventType::Normal);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(api.events().len() > 100, "a node that is never quiet tells its events all the same");
 }

@@ -1,4 +1,4 @@
-//! The task that writes events: collects for a moment, joins what is the same, sends two at a time.
+//! The task that writes events: waits until the node has a moment for them, joins what is the same, sends two at a time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,15 +7,20 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use serde_json::json;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, warn};
 
 use super::correlate::{Bucket, Correlator, Write};
-use super::{EventRates, Record};
+use super::{EventRates, EventType, Record};
 use crate::api::{Api, ErrorKind, Result};
 
-/// Events of the start of a pod come within this time: it goes first, they follow together.
-const COLLECT: Duration = Duration::from_millis(50);
+/// Events of the start of a pod come within this time: it goes first, they follow together. While many pods start, each event takes CPU
+/// from them, in the API server more than here, so events wait for the first moment in which none comes.
+const QUIET: Duration = Duration::from_millis(200);
+/// But not longer than this.
+const LONGEST: Duration = Duration::from_secs(10);
+/// A warning waits no longer than this: somebody may be looking for it.
+const WARNING: Duration = Duration::from_millis(50);
 const IN_FLIGHT: usize = 2;
 const TRIES: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -26,14 +31,11 @@ pub async fn run(api: Arc<dyn Api>, node: String, rates: EventRates, mut records
     let mut bucket = (rates.per_second > 0)
         .then(|| Bucket::new(f64::from(rates.burst.max(1)), Duration::from_secs(1) / rates.per_second, Instant::now()));
     while let Some(first) = records.recv().await {
-        sleep(COLLECT).await;
         let mut batch: Vec<Write> = Vec::new();
-        let mut next = Some(first);
-        while let Some(record) = next {
+        for record in collect(first, &mut records).await {
             if let Some(write) = correlator.observe(record, Instant::now()) {
                 join(&mut batch, write);
             }
-            next = records.try_recv().ok();
         }
         // The same event is at most once in a batch, so writes of a batch don't depend on each other.
         let mut paced = Vec::with_capacity(batch.len());
@@ -48,6 +50,22 @@ pub async fn run(api: Arc<dyn Api>, node: String, rates: EventRates, mut records
         }
         flush(&api, &failing, &mut paced).await;
     }
+}
+
+/// A batch of records, the given one first.
+async fn collect(first: Record, records: &mut mpsc::Receiver<Record>) -> Vec<Record> {
+    let mut end = Instant::now() + LONGEST;
+    let mut batch = Vec::new();
+    let mut next = Some(first);
+    while let Some(record) = next {
+        if record.kind == EventType::Warning {
+            end = end.min(Instant::now() + WARNING);
+        }
+        batch.push(record);
+        let quiet = end.min(Instant::now() + QUIET);
+        next = timeout_at(quiet, records.recv()).await.ok().flatten();
+    }
+    batch
 }
 
 async fn flush(api: &Arc<dyn Api>, failing: &AtomicBool, writes: &mut Vec<Write>) {

@@ -6,12 +6,12 @@ use k8s_openapi::api::core::v1::{Container as Spec, Pod};
 
 use super::{Action, Plan, Start, View, is_alive};
 use crate::model::hash::container_hash;
-use crate::pods::memory::Subject;
+use crate::pods::memory::{Subject, wait};
 use crate::pods::spec;
 use crate::runtime::{Container, ContainerPhase, Sandbox};
 
-/// How long a container that was made may take to start before it counts as left behind, in nanoseconds.
-const START_TIME: i64 = 3_000_000_000;
+/// How long a container that was made may take to start before it counts as left behind.
+const START_TIME: Duration = Duration::from_secs(3);
 
 /// Plans for a pod that shall run.
 pub fn plan(view: &View, pod: &Pod) -> Plan {
@@ -119,11 +119,9 @@ fn stop_leftovers(view: &View, pod: &Pod, current: Option<&Sandbox>, plan: &mut 
             ContainerPhase::Created => {
                 // Made but not started: the agent or the runtime ended in between. Starting over is simpler than finding out
                 // with which configuration it was made. But the runtime may still be at a start that an agent before this one asked for.
-                let give_up_at = c.created_at.saturating_add(START_TIME);
-                if give_up_at > view.now {
-                    plan.wait(give_up_at);
-                } else {
-                    plan.actions.push(Action::RemoveContainer(c.id.clone()));
+                match wait(c.created_at, START_TIME, view.now) {
+                    Some(give_up_at) => plan.wait(give_up_at),
+                    None => plan.actions.push(Action::RemoveContainer(c.id.clone())),
                 }
                 continue;
             }

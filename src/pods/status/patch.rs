@@ -24,7 +24,10 @@ pub fn patch(pod: &PodRef, status: &PodStatus) -> Value {
         fields.remove(name);
     }
     if let Some(Value::Array(conditions)) = fields.get_mut("conditions") {
-        conditions.retain(|c| c.get("type").and_then(Value::as_str).is_some_and(|t| OWNED.contains(&t)));
+        let place = |c: &Value| OWNED.iter().position(|owned| c.get("type").and_then(Value::as_str) == Some(owned));
+        conditions.retain(|c| place(c).is_some());
+        // The API server keeps no order between the conditions of several writers.
+        conditions.sort_by_key(place);
         for condition in conditions.iter_mut().filter_map(Value::as_object_mut) {
             condition.entry("reason").or_insert(Value::Null);
             condition.entry("message").or_insert(Value::Null);

@@ -2,10 +2,11 @@
 //! delete of a pod once its last status is written.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::PodStatus;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -30,11 +31,22 @@ pub enum Urgency {
 
 /// How long a [`Urgency::Soon`] status waits for a better one.
 const SOON: Duration = Duration::from_secs(1);
+/// How long a status that somebody else has changed stays so: two writers that disagree must not keep the API server busy.
+const CORRECTION: Duration = Duration::from_secs(2);
+
+/// An object's resource version: grows with each change (KEP-5504).
+type Version = u64;
+
+fn parse_version(version: Option<&str>) -> Option<Version> {
+    version?.parse().ok()
+}
 
 enum Message {
     /// What the API server had when the worker began.
-    Base(PodRef, Arc<PodStatus>),
+    Base(PodRef, Option<Version>, Arc<PodStatus>),
     Set(PodRef, Arc<PodStatus>, Urgency),
+    /// What a watch shows of a pod whose worker has begun long ago.
+    Seen(PodUid, Version, Box<PodStatus>),
     /// Write what is set, then delete the object.
     Finish(PodUid),
     Forget(PodUid),
@@ -53,14 +65,22 @@ impl Writer {
         (Self { sender }, run(api, receiver))
     }
 
-    /// Tells what the API server has, so that an equal status is not written again.
-    pub fn base(&self, pod: &PodRef, status: Arc<PodStatus>) {
-        self.send(Message::Base(pod.clone(), status));
+    /// Tells what the API server has, and at which resource version, so that an equal status is not written again.
+    pub fn base(&self, pod: &PodRef, version: Option<&str>, status: Arc<PodStatus>) {
+        self.send(Message::Base(pod.clone(), parse_version(version), status));
     }
 
     /// Sets the status of a pod; it is written soon.
     pub fn set(&self, pod: &PodRef, status: Arc<PodStatus>, urgency: Urgency) {
         self.send(Message::Set(pod.clone(), status, urgency));
+    }
+
+    /// Tells what a watch shows, with the object's resource version: where somebody else has changed the node's fields after the last
+    /// write, they are written again (upstream: `status_manager.go`, `needsReconcile`).
+    pub fn seen(&self, pod: &PodUid, version: Option<&str>, status: PodStatus) {
+        if let Some(version) = parse_version(version) {
+            self.send(Message::Seen(pod.clone(), version, Box::new(status)));
+        }
     }
 
     /// Deletes the pod's object for good, after its last status.
@@ -83,16 +103,52 @@ impl Writer {
 struct Entry {
     pod: PodRef,
     wanted: Option<Arc<PodStatus>>,
+    /// What the API server has, as far as the node's fields go.
     sent: Option<Arc<PodStatus>>,
+    /// What the API server made of the last write. It may differ from what was sent, where the server fills in or drops fields.
+    answer: Option<Shown>,
+    /// What a watch showed while a write was on its way.
+    meanwhile: Option<(Shown, Box<PodStatus>)>,
     finish: bool,
     busy: bool,
     due: Option<Instant>,
     failures: u32,
 }
 
+impl Entry {
+    /// Has the node's fields written again, if what a watch shows is newer than the last write, and not what came of it. A write that is
+    /// on its way may be what the watch shows; its answer will tell.
+    fn correct(&mut self) {
+        let Some(answer) = self.answer.as_ref().filter(|_| !self.busy) else { return };
+        let Some((shown, status)) = self.meanwhile.take() else { return };
+        if shown.version > answer.version && shown.fields != answer.fields {
+            tracing::info!(pod = %self.pod, "Somebody else changed the pod's status; it is written again");
+            self.answer = Some(shown);
+            self.sent = Some(Arc::from(status));
+            self.due.get_or_insert(Instant::now() + CORRECTION);
+        }
+    }
+}
+
+/// What the API server had at some version, as far as the node's fields go.
+struct Shown {
+    version: Version,
+    /// Hash of the patch that would write it: a status itself would take kilobytes for each pod.
+    fields: u64,
+}
+
+impl Shown {
+    fn new(pod: &PodRef, version: Version, status: &PodStatus) -> Self {
+        let mut hasher = DefaultHasher::new();
+        patch(pod, status).to_string().hash(&mut hasher);
+        Self { version, fields: hasher.finish() }
+    }
+}
+
 /// The outcome of a call.
 enum Done {
-    Patched(Arc<PodStatus>),
+    /// Written, and what came of it.
+    Patched(Arc<PodStatus>, Box<Pod>),
     Deleted,
     /// The object is gone.
     Vanished,
@@ -118,7 +174,11 @@ async fn run(api: Arc<dyn Api>, mut inbox: mpsc::UnboundedReceiver<Message>) {
 fn receive(entries: &mut HashMap<PodUid, Entry>, message: Message) {
     let now = Instant::now();
     match message {
-        Message::Base(pod, status) => entry_of(entries, pod).sent = Some(status),
+        Message::Base(pod, version, status) => {
+            let entry = entry_of(entries, pod);
+            entry.answer = version.map(|version| Shown::new(&entry.pod, version, &status));
+            entry.sent = Some(status);
+        }
         Message::Set(pod, status, urgency) => {
             let entry = entry_of(entries, pod);
             let due = match urgency {
@@ -127,6 +187,12 @@ fn receive(entries: &mut HashMap<PodUid, Entry>, message: Message) {
             };
             entry.due = Some(entry.due.map_or(due, |old| old.min(due)));
             entry.wanted = Some(status);
+        }
+        Message::Seen(uid, version, status) => {
+            if let Some(entry) = entries.get_mut(&uid) {
+                entry.meanwhile = Some((Shown::new(&entry.pod, version, &status), status));
+                entry.correct();
+            }
         }
         Message::Finish(uid) => {
             if let Some(entry) = entries.get_mut(&uid) {
@@ -145,6 +211,8 @@ fn entry_of(entries: &mut HashMap<PodUid, Entry>, pod: PodRef) -> &mut Entry {
         pod,
         wanted: None,
         sent: None,
+        answer: None,
+        meanwhile: None,
         finish: false,
         busy: false,
         due: None,
@@ -172,7 +240,7 @@ fn start_due(api: &Arc<dyn Api>, entries: &mut HashMap<PodUid, Entry>, calls: &m
         match body {
             Some(status) => {
                 calls.spawn(async move {
-                    (uid, outcome(api.patch_pod_status(&pod, patch(&pod, &status)).await.map(|_| Done::Patched(status))))
+                    (uid, outcome(api.patch_pod_status(&pod, patch(&pod, &status)).await.map(|pod| Done::Patched(status, Box::new(pod)))))
                 });
             }
             None if entry.finish => {
@@ -196,12 +264,16 @@ fn settle(entries: &mut HashMap<PodUid, Entry>, uid: &PodUid, done: Done) {
     entry.busy = false;
     let now = Instant::now();
     match done {
-        Done::Patched(status) => {
+        Done::Patched(status, pod) => {
             entry.failures = 0;
             entry.sent = Some(status);
+            let Pod { metadata, status, .. } = *pod;
+            let version = parse_version(metadata.resource_version.as_deref());
+            entry.answer = version.map(|version| Shown::new(&entry.pod, version, &status.unwrap_or_default()));
             if entry.finish {
                 entry.due = Some(now);
             }
+            entry.correct();
         }
         // The watch tells the worker; until then there is nothing to write.
         Done::Deleted | Done::Vanished => {

@@ -57,8 +57,8 @@ impl Worker {
             pod: None,
             gone: false,
             stage: Stage::Syncing,
+            look: observed.unread.is_some(),
             observed,
-            look: false,
             look_later: false,
             blind_until: None,
             volumes: None,
@@ -85,7 +85,7 @@ impl Worker {
         if self.pod.is_none() {
             // The first sight of the object: its status is where ours goes on from.
             self.status = Arc::new(theirs);
-            self.ctx.writer.base(&self.name, Arc::clone(&self.status));
+            self.ctx.writer.base(&self.name, pod.metadata.resource_version.as_deref(), Arc::clone(&self.status));
         } else {
             let foreign = status::foreign_conditions(&theirs);
             if foreign != status::foreign_conditions(&self.status) {
@@ -93,6 +93,8 @@ impl Worker {
                 status::replace_foreign_conditions(&mut mine, foreign);
                 self.status = Arc::new(mine);
             }
+            self.heed_end(&theirs);
+            self.ctx.writer.seen(&self.name.uid, pod.metadata.resource_version.as_deref(), theirs);
         }
         let metadata_changed = self
             .pod
@@ -104,6 +106,19 @@ impl Worker {
         }
         self.pod = Some(Arc::new(pod));
         self.published = false;
+    }
+
+    /// Somebody else has ended the pod, such as the pod garbage collector for a node that was out of reach: the phase stays as they set it,
+    /// and the pod goes down (upstream: `pod_workers.go`, UpdatePod).
+    fn heed_end(&mut self, theirs: &PodStatus) {
+        let ended = |status: &PodStatus| status.phase.as_deref().is_some_and(spec::is_terminal);
+        if ended(theirs) && !ended(&self.status) {
+            let mut mine = PodStatus::clone(&self.status);
+            mine.phase.clone_from(&theirs.phase);
+            mine.reason.clone_from(&theirs.reason);
+            mine.message.clone_from(&theirs.message);
+            self.status = Arc::new(mine);
+        }
     }
 
     /// What a plan may see. `None` while the runtime's state is not known, and before the object is.
@@ -142,12 +157,8 @@ impl Worker {
         }
         match self.ctx.runtime.observe_pod(&self.name.uid).await {
             Ok(found) => {
-                let mut found = found.unwrap_or_else(|| ObservedPod {
-                    pod: self.name.clone(),
-                    sandboxes: vec![],
-                    containers: vec![],
-                    grace_period: self.observed.grace_period,
-                });
+                let mut found = found
+                    .unwrap_or_else(|| ObservedPod { grace_period: self.observed.grace_period, ..ObservedPod::empty(self.name.clone()) });
                 keep_final_records(&self.observed, &mut found);
                 self.observed = found;
                 self.look = false;
@@ -269,9 +280,9 @@ impl Worker {
         }
     }
 
-    /// Computes the status and hands it on, when anything changed.
+    /// Computes the status and hands it on, when anything changed. A pod that could not be read whole says nothing about itself.
     pub(super) fn publish(&mut self) {
-        if self.published {
+        if self.published || self.observed.unread.is_some() {
             return;
         }
         self.published = true;

@@ -8,7 +8,7 @@ use proto::cri::{
 };
 
 use super::call::{filled, fine_when_gone, garbage, within};
-use super::{Container, ContainerId, CriRuntime, Error, ErrorKind, Result, SandboxId, convert, termination};
+use super::{Container, ContainerId, CriRuntime, Result, SandboxId, convert, termination};
 
 pub(super) async fn create(
     cri: &CriRuntime,
@@ -54,14 +54,6 @@ pub(super) async fn reopen_log(cri: &CriRuntime, id: &ContainerId) -> Result<()>
     let mut client = cri.runtime();
     let action = format!("reopen the log of container {id}");
     within(action, cri.timeout, message, |r| async move { client.reopen_container_log(r).await }).await.map(drop)
-}
-
-/// One container. Its status does not name its sandbox, so the list is asked for that at the same time.
-pub(super) async fn find(cri: &CriRuntime, id: &ContainerId) -> Result<Container> {
-    let (container, listed) = tokio::try_join!(status(cri, id), list(cri, ContainerFilter { id: id.to_string(), ..Default::default() }))?;
-    let sandbox = listed.into_iter().find(|c| c.id == id.as_str()).map(|c| SandboxId::from(c.pod_sandbox_id));
-    let gone = || Error { action: format!("ask for the state of container {id}"), kind: ErrorKind::NotFound("it is not listed".into()) };
-    Ok(Container { sandbox: sandbox.ok_or_else(gone)?, ..container })
 }
 
 /// Lines of the list, all conditions of the filter met.

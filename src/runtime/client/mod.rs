@@ -86,7 +86,7 @@ impl Runtime for CriRuntime {
         sandboxes::status(self, id).await
     }
     async fn container(&self, id: &ContainerId) -> Result<Container> {
-        containers::find(self, id).await
+        containers::status(self, id).await
     }
     fn events(&self) -> BoxStream<'static, Option<PodUid>> {
         events::hints(self.clone())

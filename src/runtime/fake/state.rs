@@ -67,12 +67,11 @@ impl State {
 
     pub(super) fn pods(&self) -> Vec<ObservedPod> {
         let mut pods: BTreeMap<PodUid, ObservedPod> = BTreeMap::new();
-        let empty = |pod: &PodRef| ObservedPod { pod: pod.clone(), sandboxes: vec![], containers: vec![], grace_period: None };
         for s in self.sandboxes.iter().rev() {
-            pods.entry(s.pod.uid.clone()).or_insert_with(|| empty(&s.pod)).sandboxes.push(listed(&s.sandbox));
+            pods.entry(s.pod.uid.clone()).or_insert_with(|| ObservedPod::empty(s.pod.clone())).sandboxes.push(listed(&s.sandbox));
         }
         for c in self.containers.iter().rev() {
-            let pod = pods.entry(c.pod.uid.clone()).or_insert_with(|| empty(&c.pod));
+            let pod = pods.entry(c.pod.uid.clone()).or_insert_with(|| ObservedPod::empty(c.pod.clone()));
             pod.containers.push(c.container.clone());
             pod.grace_period = pod.grace_period.or(c.grace);
         }

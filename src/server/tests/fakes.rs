@@ -114,7 +114,7 @@ impl FakeStreams {
             image_id: String::new(),
             log_path: String::new(),
         };
-        let observed = ObservedPod { pod, sandboxes: vec![], containers: vec![container], grace_period: None };
+        let observed = ObservedPod { containers: vec![container], ..ObservedPod::empty(pod) };
         self.pods.lock().unwrap().push(observed);
     }
     fn url(&self, call: &str, id: &str, request: StreamRequest) -> Result<String> {

@@ -188,3 +188,26 @@ fn a_sandbox_that_dies_is_replaced_with_all_that_was_in_it() {
         world.check_empty().await;
     });
 }
+
+#[test]
+fn a_pod_that_restarts_nothing_begins_anew_when_its_sandbox_dies_between_its_containers() {
+    run(async {
+        let world = World::new();
+        let _agent = world.start();
+        world.runtime.script("init", &[Life::exits(2 * S, 0)]);
+        let init = json!([{"name": "init", "image": "app:1"}]);
+        let spec = json!({"containers": [{"name": "app", "image": "app:1"}], "initContainers": init, "restartPolicy": "Never"});
+        let pod = world.put_pod("web", spec);
+        world.until("its init container runs", S, || world.runtime.running("web", "init").is_some()).await;
+        world.runtime.refuse("create_container", true);
+        sleep(5 * S).await;
+        world.runtime.kill_sandbox("web");
+        world.runtime.refuse("create_container", false);
+        // Upstream leaves it Pending until somebody deletes it; whoever waits for its end would wait for ever.
+        world.until("it runs", 2 * MINUTE, || world.phase("web") == "Running").await;
+        assert_eq!(["init", "app"].map(|c| world.runtime.starts("web", c)), [2, 1]);
+        world.delete(&pod, 30);
+        world.until_gone("web").await;
+        world.check_empty().await;
+    });
+}

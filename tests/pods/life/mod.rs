@@ -6,4 +6,5 @@ mod backoff;
 mod deletion;
 mod isolation;
 mod many;
+mod others;
 mod records;

@@ -68,10 +68,10 @@ async fn pods_newest_first() {
 }
 
 #[tokio::test]
-async fn one_container_with_its_sandbox() {
+async fn one_container_without_its_sandbox() {
     let setup = setup(Some(server(vec![], vec![container("c1", "u1", 30)])));
     let c = setup.client.container(&"c1".into()).await.unwrap();
-    assert_eq!((c.sandbox.as_str(), c.exit_code), ("s1", 3));
+    assert_eq!((c.sandbox.as_str(), c.exit_code), ("", 3));
 }
 
 #[tokio::test]
@@ -90,14 +90,20 @@ async fn nothing_known_is_none() {
 }
 
 #[tokio::test]
-async fn a_list_with_nonsense_in_it_is_no_list() {
-    let no_state = server(vec![sandbox("s1", "u1", 7, 20, 1)], vec![]);
-    let no_id = server(vec![], vec![container("", "u1", 30)]);
+async fn nonsense_about_one_pod_hides_no_other_one() {
+    let good = || (sandbox("s2", "u2", 0, 20, 0), container("c2", "u2", 30));
+    let no_state = server(vec![sandbox("s1", "u1", 7, 20, 1), good().0], vec![good().1]);
+    let no_id = server(vec![good().0], vec![container("", "u1", 30), good().1]);
     for (server, want) in [
         (no_state, "list sandboxes: the runtime answered nonsense: sandbox state number 7"),
-        (no_id, "list containers: the runtime answered nonsense: an empty container id of pod shop/web"),
+        (no_id, "list containers: the runtime answered nonsense: an empty container id"),
     ] {
+        let setup = setup(Some(server));
+        let pods = setup.client.list_pods().await.expect("a list");
+        let [bad, good] = pods.as_slice() else { panic!("{pods:?}") };
         // An agent that took the rest for everything would start what runs already.
-        assert_eq!(setup(Some(server)).client.list_pods().await.expect_err(want).to_string(), want);
+        assert_eq!(bad.unread.as_ref().map(ToString::to_string).as_deref(), Some(want));
+        assert_eq!((good.unread.as_ref(), good.sandboxes.len(), good.containers.len()), (None, 1, 1));
+        assert_eq!(setup.client.observe_pod(&"u1".into()).await.expect_err(want).to_string(), want);
     }
 }
