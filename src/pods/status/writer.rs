@@ -177,6 +177,8 @@ fn receive(entries: &mut HashMap<PodUid, Entry>, message: Message) {
         Message::Base(pod, version, status) => {
             let entry = entry_of(entries, pod);
             entry.answer = version.map(|version| Shown::new(&entry.pod, version, &status));
+            // Until the worker has something better to say.
+            entry.wanted = Some(Arc::clone(&status));
             entry.sent = Some(status);
         }
         Message::Set(pod, status, urgency) => {
