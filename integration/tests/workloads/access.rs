@@ -11,7 +11,9 @@ use crate::LAB;
 #[test]
 fn logs_are_read_whole_in_part_and_as_they_grow() {
     LAB.run("logs", async |lab, ns| {
-        ns.apply::<Pod>(script("counter", "for i in 1 2 3 4 5 6; do echo line $i; sleep 0.3; done; echo last words >&2")).await?;
+        ns.apply::<Pod>(script("counter", "for i in 1 2 3 4 5 6; do echo line $i; sleep 0.3; done; sleep 1; echo last words >&2")).await?;
+        // Of a pod that is on no node yet, the API server gives an empty log, and no error.
+        ns.wait_for("counter", |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).ok_or("on no node".into())).await?;
         let follow = async || ns.kubectl(&["logs", "-f", "counter"]).await.map_err(|error| error.to_string());
         let followed = lab.wait_for("the log to be followed to its end", PATIENCE, follow).await?;
         let whole = "line 1\nline 2\nline 3\nline 4\nline 5\nline 6\nlast words\n";
