@@ -9,6 +9,7 @@ use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenRe
 use k8s_openapi::api::authorization::v1::{SubjectAccessReview, SubjectAccessReviewSpec, SubjectAccessReviewStatus};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Resource;
 use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{NamespaceResourceScope, Request as Builder};
@@ -118,6 +119,10 @@ impl Api for KubeApi {
         let mut answer: Secret = self.call(|| format!("get secret {namespace}/{name}"), request).await?;
         answer.metadata.managed_fields = None;
         Ok(answer)
+    }
+    async fn runtime_class(&self, name: &str) -> Result<RuntimeClass> {
+        let request = in_cluster::<RuntimeClass>().get(name, &GetParams::default());
+        self.call(|| format!("get runtimeclass {name}"), request).await
     }
     async fn service_account_token(&self, namespace: &str, account: &str, spec: TokenRequestSpec) -> Result<TokenRequestStatus> {
         let what = || format!("request a token of service account {namespace}/{account}");

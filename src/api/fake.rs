@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::authentication::v1::UserInfo;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use tokio::time::timeout;
 
@@ -40,6 +41,7 @@ struct State {
     slices: Store<ServiceName, EndpointSlice>,
     config_maps: Vec<ConfigMap>,
     secrets: Vec<Secret>,
+    runtime_classes: Vec<RuntimeClass>,
     lease: Option<Lease>,
     events: Vec<Event>,
     tokens: Vec<(String, UserInfo)>,
@@ -176,6 +178,17 @@ impl FakeApi {
         state.stamp(&mut object.metadata);
         state.config_maps.retain(|o| (&o.metadata.namespace, &o.metadata.name) != (&object.metadata.namespace, &object.metadata.name));
         state.config_maps.push(object);
+    }
+
+    /// Makes a RuntimeClass.
+    pub fn put_runtime_class(&self, class: RuntimeClass) {
+        self.lock().runtime_classes.push(class);
+    }
+
+    /// Removes a ConfigMap.
+    pub fn remove_config_map(&self, namespace: &str, name: &str) {
+        let is = |o: &ConfigMap| o.metadata.namespace.as_deref() == Some(namespace) && o.metadata.name.as_deref() == Some(name);
+        self.lock().config_maps.retain(|o| !is(o));
     }
 
     /// Adds or replaces a Secret.

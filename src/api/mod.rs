@@ -26,6 +26,7 @@ use k8s_openapi::api::authentication::v1::{TokenRequestSpec, TokenRequestStatus,
 use k8s_openapi::api::authorization::v1::{SubjectAccessReviewSpec, SubjectAccessReviewStatus};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use serde_json::Value;
 
 use crate::model::PodRef;
@@ -116,6 +117,8 @@ pub trait Api: Send + Sync + 'static {
     async fn config_map(&self, namespace: &str, name: &str) -> Result<ConfigMap>;
     /// Reads a Secret.
     async fn secret(&self, namespace: &str, name: &str) -> Result<Secret>;
+    /// Reads a RuntimeClass.
+    async fn runtime_class(&self, name: &str) -> Result<RuntimeClass>;
     /// Asks for a service account token bound to a pod.
     async fn service_account_token(&self, namespace: &str, account: &str, spec: TokenRequestSpec) -> Result<TokenRequestStatus>;
 

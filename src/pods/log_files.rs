@@ -57,6 +57,14 @@ pub fn remove_pod(root: &Path, pod: &PodRef) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => tracing::warn!(pod = %pod, dir = %dir.display(), %error, "Can't remove the pod's logs"),
     }
+    // Links of containers that the runtime has forgotten.
+    let name = format!("{}_{}_", pod.name, pod.namespace);
+    let entries = std::fs::read_dir(root.with_file_name("containers")).into_iter().flatten().flatten();
+    for link in entries.filter(|e| e.file_name().to_str().is_some_and(|n| n.starts_with(&name))).map(|e| e.path()) {
+        if std::fs::read_link(&link).is_ok_and(|target| target.starts_with(&dir)) {
+            let _ = std::fs::remove_file(&link);
+        }
+    }
 }
 
 /// Pods that have a directory. What doesn't look like a pod's is not told.
@@ -100,8 +108,13 @@ mod tests {
         assert!(linked.symlink_metadata().is_err());
         unlink(&root, &pod, "c", &id, "/etc/hostname");
         assert!(Path::new("/etc/hostname").exists());
+        link(&root, &pod, "c", &id, &log);
+        let other = PodRef { uid: "v".into(), ..pod.clone() };
+        link(&root, &other, "c", &"def".into(), &pod_log_dir(&root, &other).join("c/0.log").display().to_string());
         remove_pod(&root, &pod);
         assert!(!pod_log_dir(&root, &pod).exists());
+        let left: Vec<_> = std::fs::read_dir(tmp.path().join("containers")).expect("there").flatten().map(|e| e.file_name()).collect();
+        assert_eq!(left, ["web_ns_c-def.log"], "a namesake's stays");
     }
 
     #[test]

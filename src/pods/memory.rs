@@ -1,8 +1,10 @@
 //! What a worker remembers between two looks at its pod: failures, and when to try again. Lost in a restart, and harmless so:
 //! the first try after a restart is made at once, as upstream does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+use crate::model::ContainerId;
 
 /// What may fail and be tried again on its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,9 +56,17 @@ pub struct Memory {
     pub problems: BTreeMap<Subject, Problem>,
     /// Crash loops by container name.
     pub crash_loops: BTreeMap<String, CrashLoop>,
+    /// Instances that were stopped because their container's definition changed: others take their place.
+    pub replaced: BTreeSet<ContainerId>,
 }
 
 impl Memory {
+    /// A container's definition has changed: what went wrong with the old one says nothing about the new one.
+    pub fn redefined(&mut self, name: &str) {
+        self.problems.remove(&Subject::Container(name.to_owned()));
+        self.crash_loops.remove(name);
+    }
+
     /// Notes a failure; the next try waits `first`, doubled for each failure in a row up to `most`.
     pub fn failed(&mut self, subject: Subject, reason: &str, message: String, now: i64, first: Duration, most: Duration) {
         let failures = self.problems.get(&subject).map_or(1, |p| p.failures.saturating_add(1));

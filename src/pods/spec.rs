@@ -1,7 +1,7 @@
 //! Reading a pod's spec: the questions that the other files ask, with upstream's defaults.
 
 pub use crate::model::resources::is_sidecar;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, Pod, PodSpec, PodStatus};
 
 /// When ended containers are started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,13 @@ pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
     containers(pod).iter().chain(init_containers(pod)).find(|c| c.name == name)
 }
 
+/// Names of containers whose image or resources differ between two versions of a pod.
+pub fn redefined<'a>(old: &Pod, new: &'a Pod) -> impl Iterator<Item = &'a str> {
+    let all = init_containers(new).iter().chain(containers(new));
+    let differs = |c: &&Container| container(old, &c.name).is_none_or(|o| o.image != c.image || o.resources != c.resources);
+    all.filter(differs).map(|c| &*c.name)
+}
+
 /// The field path that events about a container carry.
 pub fn field_path(pod: &Pod, name: &str) -> String {
     let kind = if init_containers(pod).iter().any(|c| c.name == name) { "initContainers" } else { "containers" };
@@ -58,10 +65,11 @@ pub fn runtime_class(pod: &Pod) -> Option<&str> {
     of(pod)?.runtime_class_name.as_deref()
 }
 
-/// Grace period in seconds: that of the deletion, else the spec's, else 30.
+/// Grace period in seconds: that of the deletion, else the spec's, else 30. The API server sets no upper bound, and no timer reaches
+/// beyond a century.
 pub fn grace_period(pod: &Pod) -> u64 {
     let seconds = pod.metadata.deletion_grace_period_seconds.or_else(|| of(pod).and_then(|s| s.termination_grace_period_seconds));
-    u64::try_from(seconds.unwrap_or(30)).unwrap_or(0)
+    u64::try_from(seconds.unwrap_or(30)).unwrap_or(0).min(u64::from(u32::MAX))
 }
 
 /// A name of the pod or of a container that can't be part of a path. The API server lets none through, but paths are made of them.
@@ -77,9 +85,26 @@ pub fn is_terminal(phase: &str) -> bool {
     matches!(phase, "Succeeded" | "Failed")
 }
 
-/// The restart count for a container that the runtime has no record of: 0, or one more than the API server remembers.
-pub fn lost_restarts(status: &PodStatus, name: &str) -> u32 {
+/// A container's status, of either kind.
+fn container_status<'a>(status: &'a PodStatus, name: &str) -> Option<&'a ContainerStatus> {
     let lists = [status.container_statuses.as_deref(), status.init_container_statuses.as_deref()];
-    let found = lists.into_iter().flatten().flatten().find(|c| c.name == name);
-    found.filter(|c| c.container_id.is_some()).map_or(0, |c| u32::try_from(c.restart_count).unwrap_or(0).saturating_add(1))
+    lists.into_iter().flatten().flatten().find(|c| c.name == name)
+}
+
+/// The restart count for a container that the runtime has no record of: 0, or one more than the API server remembers. A status that
+/// has noticed the loss already counts it.
+pub fn lost_restarts(status: &PodStatus, name: &str) -> u32 {
+    let Some(known) = container_status(status, name) else { return 0 };
+    let count = u32::try_from(known.restart_count).unwrap_or(0);
+    match (&known.container_id, &known.last_state) {
+        (Some(_), _) => count.saturating_add(1),
+        (None, Some(last)) if last.terminated.is_some() => count,
+        (None, _) => 0,
+    }
+}
+
+/// Whether a status tells that a container has run, or still does.
+pub fn has_begun(status: &PodStatus, name: &str) -> bool {
+    let ran = |state: &ContainerState| state.running.is_some() || state.terminated.is_some();
+    container_status(status, name).is_some_and(|c| [&c.state, &c.last_state].into_iter().flatten().any(ran))
 }

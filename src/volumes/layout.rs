@@ -84,6 +84,12 @@ pub fn make_dirs(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o750).create(dir)
 }
 
+/// Makes a directory inside a volume, with its parents: whoever the containers run as must get through
+/// (`pkg/volume/util/nested_volumes.go`).
+pub fn make_open_dirs(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o755).create(dir)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Pod, VolumeMount};
 
-use super::layout::make_dirs;
+use super::layout::make_open_dirs;
 use super::problem::Problem;
 
 /// Directories that the volume must have, relative to it. Those inside another nested volume are that one's business.
@@ -52,7 +52,7 @@ pub(super) fn make(pod: &Pod, volume: &str, dir: &Path) -> Result<(), Problem> {
         let path = dir.join(nested);
         // It may also be one of the volume's own files, mounted over.
         if path.symlink_metadata().is_err() {
-            make_dirs(&path).map_err(Problem::io("make a mount point", &path))?;
+            make_open_dirs(&path).map_err(Problem::io("make a mount point", &path))?;
         }
     }
     Ok(())

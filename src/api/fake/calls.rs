@@ -7,6 +7,7 @@ use k8s_openapi::api::authentication::v1::{TokenRequestSpec, TokenRequestStatus,
 use k8s_openapi::api::authorization::v1::{SubjectAccessReviewSpec, SubjectAccessReviewStatus};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::Value;
 
@@ -95,6 +96,14 @@ impl Api for FakeApi {
             state.secrets.iter().find(|o| same_name(&o.metadata, namespace, name)).cloned().ok_or_else(|| not_found("get secret"))
         };
         self.call("secret", effect).await
+    }
+
+    async fn runtime_class(&self, name: &str) -> Result<RuntimeClass> {
+        let effect = async {
+            let found = self.lock().runtime_classes.iter().find(|c| c.metadata.name.as_deref() == Some(name)).cloned();
+            found.ok_or_else(|| not_found("get runtimeclass"))
+        };
+        self.call("runtime_class", effect).await
     }
 
     async fn service_account_token(&self, namespace: &str, account: &str, spec: TokenRequestSpec) -> Result<TokenRequestStatus> {

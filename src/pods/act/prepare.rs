@@ -20,6 +20,10 @@ use crate::runtime::translate::{SandboxInput, sandbox_config};
 /// First and longest wait after volumes could not be set up (upstream: `goroutinemap/exponentialbackoff`).
 const VOLUMES_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(122));
 
+/// How often a container that waits for its next pull looks whether the image is there (upstream: `pod_workers.go`, a sync at least every
+/// 10 to 15 seconds after an error).
+const LOOK_FOR_IMAGE: Duration = Duration::from_secs(15);
+
 impl Run {
     pub(super) async fn set_up_volumes(&self) {
         let Some(pod) = &self.job.pod else { return };
@@ -54,10 +58,13 @@ impl Run {
         if let Err(error) = make_dir(Path::new(&config.log_directory), 0o755) {
             return self.sandbox_failed(format!("make the log directory {}: {error}", config.log_directory));
         }
+        let handler = match self.runtime_handler(pod).await {
+            Ok(handler) => handler,
+            Err(message) => return self.sandbox_failed(message),
+        };
         let _turn = self.job.ctx.turns.sandbox().await;
         let runtime = &self.job.ctx.runtime;
-        let handler = spec::runtime_class(pod).unwrap_or_default();
-        let made = runtime.run_sandbox(PodSandboxConfig::clone(&config), handler).await;
+        let made = runtime.run_sandbox(PodSandboxConfig::clone(&config), &handler).await;
         let found = match made {
             Ok(id) => runtime.sandbox(&id).await,
             Err(error) => Err(error),
@@ -69,6 +76,18 @@ impl Run {
                 self.report(Progress::Uncertain);
             }
         }
+    }
+
+    /// What the runtime calls the pod's RuntimeClass; empty for the usual one.
+    async fn runtime_handler(&self, pod: &Pod) -> Result<String, String> {
+        let Some(class) = spec::runtime_class(pod).filter(|name| !name.is_empty()) else { return Ok(String::new()) };
+        let found = self.job.ctx.api.runtime_class(class).await;
+        found.map(|class| class.handler).map_err(|error| match error.is_not_found() {
+            true => format!(
+                "failed to get sandbox runtime: RuntimeClass {class:?} not found; create it, or take runtimeClassName out of the pod"
+            ),
+            false => format!("failed to get sandbox runtime: {error}"),
+        })
     }
 
     fn sandbox_failed(&self, message: String) {
@@ -107,7 +126,9 @@ impl Run {
             }
             Err(problem) => {
                 // After a failed pull the next try says soon that it backs off, and until when.
-                let pause = problem.retry_at.filter(|_| problem.reason == "ImagePullBackOff").map(|at| at - Instant::now());
+                // But it looks for the image all the same: somebody may have brought it by hand.
+                let backs_off = problem.retry_at.filter(|_| problem.reason == "ImagePullBackOff");
+                let pause = backs_off.map(|at| (at - Instant::now()).min(LOOK_FOR_IMAGE));
                 let retry = pause.map_or(RETRY, |p| (p, p));
                 self.failed(Subject::Container(name.to_owned()), problem.reason, problem.message, retry);
                 None

@@ -17,7 +17,7 @@ use super::stage::Stage;
 use crate::model::{ContainerId, SandboxId};
 use crate::runtime::ObservedPod;
 
-pub use sync::{finished, will_restart};
+pub use sync::{DEFINITION_CHANGED, finished, will_restart};
 pub use terminate::{is_alive, is_down};
 
 /// All that a decision may depend on.
@@ -31,12 +31,23 @@ pub struct View<'a> {
     pub stage: Stage,
     /// What the runtime knows of the pod.
     pub observed: &'a ObservedPod,
-    /// The volumes are set up and need no refresh now.
-    pub volumes_ready: bool,
+    /// How far the volumes are.
+    pub volumes: VolumeState,
     /// Failures and crash loops.
     pub memory: &'a Memory,
     /// Nanoseconds since the epoch.
     pub now: i64,
+}
+
+/// How far a pod's volumes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VolumeState {
+    /// Not set up since the agent began.
+    Missing,
+    /// Set up, and due for a refresh.
+    Stale,
+    /// Set up, and up to date as far as is known.
+    Ready,
 }
 
 /// Something to do.

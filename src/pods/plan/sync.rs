@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container as Spec, Pod};
 
-use super::{Action, Plan, Start, View, is_alive};
+use super::{Action, Plan, Start, View, VolumeState, is_alive};
 use crate::model::hash::container_hash;
 use crate::pods::memory::{Subject, wait};
 use crate::pods::spec;
@@ -12,6 +12,9 @@ use crate::runtime::{Container, ContainerPhase, Sandbox};
 
 /// How long a container that was made may take to start before it counts as left behind.
 const START_TIME: Duration = Duration::from_secs(3);
+
+/// Why a container is stopped that starts again whatever the pod's restart policy is (`kuberuntime_manager.go`, computePodActions).
+pub const DEFINITION_CHANGED: &str = "Container definition changed, will be restarted";
 
 /// Plans for a pod that shall run.
 pub fn plan(view: &View, pod: &Pod) -> Plan {
@@ -29,7 +32,7 @@ pub fn plan(view: &View, pod: &Pod) -> Plan {
     if current.is_none() && !wants_sandbox(view, pod) {
         return plan;
     }
-    if !view.volumes_ready {
+    if view.volumes != VolumeState::Ready {
         match view.memory.waits_until(&Subject::Volumes, view.now) {
             Some(at) => plan.wait(at),
             None => plan.actions.push(Action::SetUpVolumes),
@@ -41,13 +44,18 @@ pub fn plan(view: &View, pod: &Pod) -> Plan {
             None => {
                 let attempt = view.observed.sandboxes.iter().map(|s| s.attempt.saturating_add(1)).max().unwrap_or(0);
                 plan.actions.push(Action::RunSandbox { attempt });
-                plan.actions.push(Action::PrepareImages { names: first_containers(pod), attempt });
+                plan.actions.push(Action::PrepareImages { names: first_container(pod), attempt });
             }
         }
         return plan;
     };
-    if !view.volumes_ready {
-        // Containers that run are looked after even while a refresh of the volumes fails, but none is started without them.
+    let usable = match view.volumes {
+        VolumeState::Ready => true,
+        // A refresh comes first; when it fails, such as for a ConfigMap that was deleted, containers start with what is there.
+        VolumeState::Stale => view.memory.problems.contains_key(&Subject::Volumes),
+        VolumeState::Missing => false,
+    };
+    if !usable {
         return plan;
     }
     let ready = init_containers(view, pod, sandbox, &mut plan);
@@ -70,7 +78,15 @@ pub fn finished(view: &View, pod: &Pod) -> bool {
     }
     let containers = spec::containers(pod);
     !containers.is_empty()
-        && containers.iter().all(|c| newest(view, &c.name).is_some_and(|r| r.phase == ContainerPhase::Exited && !will_restart(pod, r)))
+        && containers.iter().all(|c| match newest(view, &c.name) {
+            Some(r) => r.phase == ContainerPhase::Exited && !will_restart(pod, r) && !view.memory.replaced.contains(&r.id),
+            None => gone_for_good(view, pod, &c.name),
+        })
+}
+
+/// The runtime has forgotten a container that has run, in a pod that restarts nothing.
+fn gone_for_good(view: &View, pod: &Pod, name: &str) -> bool {
+    spec::restart_policy(pod) == spec::RestartPolicy::Never && spec::has_begun(view.status, name)
 }
 
 /// An init container has failed that is not tried again.
@@ -91,9 +107,10 @@ fn stranded(view: &View, pod: &Pod) -> bool {
         && !view.observed.containers.iter().any(|c| is_alive(c.phase))
 }
 
-/// Whether a regular container was ever started, as far as the runtime remembers.
+/// Whether a regular container was ever started, as far as the runtime or the status remembers.
 fn has_run(view: &View, pod: &Pod) -> bool {
-    spec::containers(pod).iter().any(|c| newest(view, &c.name).is_some_and(|r| r.phase != ContainerPhase::Created))
+    let in_runtime = |name: &str| newest(view, name).is_some_and(|r| r.phase != ContainerPhase::Created);
+    spec::containers(pod).iter().any(|c| in_runtime(&c.name) || spec::has_begun(view.status, &c.name))
 }
 
 /// The sandbox that containers may live in: the newest one, ready, the only ready one, with the wanted network and an address.
@@ -113,7 +130,7 @@ fn stop_leftovers(view: &View, pod: &Pod, current: Option<&Sandbox>, plan: &mut 
                 "Pod sandbox changed, it will be killed and re-created."
             }
             ContainerPhase::Unknown => "Container is in unknown state, try killing it before restart",
-            ContainerPhase::Running if changed(pod, c) => "Container definition changed, will be restarted",
+            ContainerPhase::Running if changed(pod, c) => DEFINITION_CHANGED,
             // Several live instances of one container: only the newest is kept.
             ContainerPhase::Running if newest(view, &c.name).is_some_and(|n| n.id != c.id) => "Container has a newer instance",
             ContainerPhase::Created => {
@@ -152,11 +169,10 @@ fn wants_sandbox(view: &View, pod: &Pod) -> bool {
     spec::containers(pod).iter().any(|c| newest(view, &c.name).is_none_or(|r| r.phase != ContainerPhase::Exited || will_restart(pod, r)))
 }
 
-/// Containers that are started first in a new sandbox.
-fn first_containers(pod: &Pod) -> Vec<String> {
-    let init = spec::init_containers(pod);
-    let first = if init.is_empty() { spec::containers(pod) } else { &init[..1] };
-    first.iter().map(|c| c.name.clone()).collect()
+/// The container that is started first in a new sandbox: no other one's image is waited for.
+fn first_container(pod: &Pod) -> Vec<String> {
+    let mut all = spec::init_containers(pod).iter().chain(spec::containers(pod));
+    all.next().map(|c| c.name.clone()).into_iter().collect()
 }
 
 /// Walks the init containers in order. Says whether all are done, so that the regular ones may start.
@@ -187,9 +203,9 @@ fn init_containers(view: &View, pod: &Pod, sandbox: &Sandbox, plan: &mut Plan) -
 fn regular_containers(view: &View, pod: &Pod, sandbox: &Sandbox, plan: &mut Plan) {
     for c in spec::containers(pod) {
         let wanted = match newest(view, &c.name) {
-            None => true,
+            None => !gone_for_good(view, pod, &c.name),
             Some(r) if r.phase != ContainerPhase::Exited => false,
-            Some(r) if r.sandbox == sandbox.id => will_restart(pod, r),
+            Some(r) if r.sandbox == sandbox.id => will_restart(pod, r) || view.memory.replaced.contains(&r.id),
             // A new sandbox starts all containers again but those that a policy of OnFailure holds for done.
             Some(r) => spec::restart_policy(pod) != spec::RestartPolicy::OnFailure || r.exit_code != 0,
         };

@@ -12,14 +12,14 @@ struct Case {
     pod: Pod,
     observed: ObservedPod,
     stage: Stage,
-    volumes_ready: bool,
+    volumes: VolumeState,
     memory: Memory,
     now: i64,
 }
 
 impl Case {
     fn new(pod: Pod, observed: ObservedPod) -> Self {
-        Self { pod, observed, stage: Stage::Syncing, volumes_ready: true, memory: Memory::default(), now: 100 * S }
+        Self { pod, observed, stage: Stage::Syncing, volumes: VolumeState::Ready, memory: Memory::default(), now: 100 * S }
     }
     fn plan(&self) -> Plan {
         plan(&self.view(&PodStatus::default()))
@@ -30,7 +30,7 @@ impl Case {
             status,
             stage: self.stage,
             observed: &self.observed,
-            volumes_ready: self.volumes_ready,
+            volumes: self.volumes,
             memory: &self.memory,
             now: self.now,
         }
@@ -73,11 +73,11 @@ fn not_ready(s: Sandbox) -> Sandbox {
 #[test]
 fn a_new_pod_comes_up_in_two_steps() {
     let mut case = Case::new(pod("Always", &["a", "b"]), nothing());
-    case.volumes_ready = false;
-    assert_eq!(case.actions(), ["volumes", "sandbox 0", "images a,b"]);
+    case.volumes = VolumeState::Missing;
+    assert_eq!(case.actions(), ["volumes", "sandbox 0", "images a"]);
     case.observed = up(vec![]);
     assert_eq!(case.actions(), ["volumes"], "no container starts without its volumes");
-    case.volumes_ready = true;
+    case.volumes = VolumeState::Ready;
     assert_eq!(case.actions(), ["start a#0,b#0"]);
     case.observed = up(vec![running("b", 0), running("a", 0)]);
     assert_eq!(case.plan(), Plan::default());

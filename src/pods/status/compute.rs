@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, HostIP, PodIP, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, HostIP, Pod, PodIP, PodStatus};
 
 use super::{conditions, containers, phase};
 use crate::model::clock::api_time;
 use crate::model::qos::QosClass;
-use crate::pods::plan::View;
+use crate::pods::plan::{View, VolumeState};
 use crate::pods::spec;
 use crate::pods::stage::Stage;
 
@@ -55,11 +55,15 @@ pub fn compute(inputs: &Inputs) -> Option<PodStatus> {
     };
     let stopped = matches!(inputs.view.stage, Stage::Terminated { .. } | Stage::Finished);
     if stopped {
-        close_lost_containers(&mut status);
+        close_lost_containers(pod, &mut status);
     }
     status.phase = Some(decide_phase(inputs, &status, stopped).to_owned());
     addresses(inputs, &mut status);
-    let sandbox_ready = inputs.view.observed.sandboxes.first().is_some_and(|s| s.ready && (s.host_network || !s.ips.is_empty()));
+    let sandbox_ready = inputs.view.observed.sandboxes.first().is_some_and(|s| {
+        // Here the sandbox is made beside the volumes; upstream makes it after them, and the condition tells of both.
+        let volumes = inputs.view.volumes != VolumeState::Missing || inputs.view.observed.containers.iter().any(|c| c.sandbox == s.id);
+        s.ready && (s.host_network || !s.ips.is_empty()) && volumes
+    });
     let mut all = conditions::conditions(pod, &status, previous, sandbox_ready, inputs.view.now);
     all.extend(conditions::foreign_conditions(previous));
     status.conditions = Some(all);
@@ -93,27 +97,48 @@ fn has_begun(status: &ContainerStatus) -> bool {
     status.state.as_ref().is_some_and(|s| s.running.is_some() || s.terminated.is_some())
 }
 
-/// When a pod is down for good, a container that was seen running and then never again counts as failed
-/// (upstream: `status_manager.go`, `TerminatePod`).
-fn close_lost_containers(status: &mut PodStatus) {
-    let lists = [status.container_statuses.as_mut(), status.init_container_statuses.as_mut()];
-    for c in lists.into_iter().flatten().flatten() {
-        let ended = c.state.as_ref().is_some_and(|s| s.terminated.is_some());
-        let lost = c.last_state.as_ref().and_then(|s| s.terminated.as_ref()).is_some_and(|t| t.container_id.is_none());
-        if !ended && lost {
-            c.state = Some(ContainerState {
-                terminated: Some(ContainerStateTerminated {
-                    reason: Some("ContainerStatusUnknown".to_owned()),
-                    message: Some("The container could not be located when the pod was terminated".to_owned()),
-                    exit_code: 137,
-                    ..Default::default()
-                }),
-                ..Default::default()
-            });
-            c.ready = false;
-            c.started = Some(false);
-        }
+/// When a pod is down for good, containers whose end nobody saw count as failed: all regular ones once the pod has been initialized, and
+/// init containers up to the last one that has begun (upstream: `status_manager.go`, `TerminatePod`).
+fn close_lost_containers(pod: &Pod, status: &mut PodStatus) {
+    let init = status.init_container_statuses.as_deref().unwrap_or_default();
+    let regular = status.container_statuses.as_deref().unwrap_or_default();
+    let initialized = is_initialized(pod, init, regular);
+    let reached = init.iter().rposition(has_ever_begun).map_or(1, |last| last + 1);
+    if initialized {
+        status.container_statuses.iter_mut().flatten().for_each(close);
     }
+    status.init_container_statuses.iter_mut().flatten().take(reached).for_each(close);
+}
+
+fn close(c: &mut ContainerStatus) {
+    if c.state.as_ref().is_some_and(|s| s.terminated.is_some()) {
+        return;
+    }
+    c.state = Some(ContainerState {
+        terminated: Some(ContainerStateTerminated {
+            reason: Some("ContainerStatusUnknown".to_owned()),
+            message: Some("The container could not be located when the pod was terminated".to_owned()),
+            exit_code: 137,
+            ..Default::default()
+        }),
+        ..Default::default()
+    });
+    c.ready = false;
+    c.started = Some(false);
+}
+
+/// Whether regular containers could have begun (upstream: `status_manager.go`, `hasPodInitialized`).
+fn is_initialized(pod: &Pod, init: &[ContainerStatus], regular: &[ContainerStatus]) -> bool {
+    let Some(last) = spec::init_containers(pod).last() else { return true };
+    let done = |c: &ContainerStatus| match spec::is_sidecar(last) {
+        true => c.started == Some(true) && c.state.as_ref().is_some_and(|s| s.running.is_some()),
+        false => [&c.state, &c.last_state].into_iter().flatten().filter_map(|s| s.terminated.as_ref()).any(|t| t.exit_code == 0),
+    };
+    regular.iter().any(has_ever_begun) || init.iter().find(|c| c.name == last.name).is_some_and(done)
+}
+
+fn has_ever_begun(status: &ContainerStatus) -> bool {
+    has_begun(status) || status.last_state.as_ref().is_some_and(|s| s.terminated.is_some())
 }
 
 /// Host and pod addresses. A pod on the host network has the node's; others have their sandbox's, in the order of the node's families.

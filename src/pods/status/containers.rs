@@ -51,6 +51,7 @@ fn status(inputs: &Inputs, spec: &Spec, previous: Option<&ContainerStatus>, init
                 status.ready = true;
             }
         }
+        None if init && !spec::is_sidecar(spec) && !has_ended(previous) && past_init(inputs) => done_long_ago(&mut status, previous),
         None => lost(inputs, &mut status, previous),
     }
     let ended = newest.filter(|c| c.phase == ContainerPhase::Exited);
@@ -112,6 +113,35 @@ fn older_end(inputs: &Inputs, previous: Option<&ContainerStatus>, record: &Conta
     let is_this = previous.container_id.as_deref() == Some(&*api_id(inputs, record));
     let state = if is_this { previous.last_state.as_ref() } else { previous.state.as_ref().filter(|s| s.terminated.is_some()) };
     state.filter(|s| s.terminated.is_some()).cloned()
+}
+
+fn has_ended(previous: Option<&ContainerStatus>) -> bool {
+    previous.and_then(|p| p.state.as_ref()).is_some_and(|s| s.terminated.is_some())
+}
+
+/// Regular containers exist in the pod's sandbox: its init containers are done, whoever has removed their records.
+fn past_init(inputs: &Inputs) -> bool {
+    let observed = inputs.view.observed;
+    let regular = |c: &Container| inputs.view.pod.is_some_and(|pod| spec::containers(pod).iter().any(|s| *s.name == *c.name));
+    observed.sandboxes.first().is_some_and(|s| observed.containers.iter().any(|c| c.sandbox == s.id && regular(c)))
+}
+
+/// An init container whose record is gone and whose work is known to be done (upstream: `kubelet_pods.go`, "Unable to get init container
+/// status from container runtime and pod has been initialized, treat it as exited normally").
+fn done_long_ago(status: &mut ContainerStatus, previous: Option<&ContainerStatus>) {
+    status.restart_count = previous.map_or(0, |p| p.restart_count);
+    status.state = Some(ContainerState {
+        terminated: Some(ContainerStateTerminated {
+            reason: Some("Completed".to_owned()),
+            message: Some(
+                "Unable to get init container status from container runtime and pod has been initialized, treat it as exited normally"
+                    .to_owned(),
+            ),
+            exit_code: 0,
+            ..Default::default()
+        }),
+        ..Default::default()
+    });
 }
 
 /// A container that the runtime knows nothing of: not made yet, or gone unseen.

@@ -28,16 +28,13 @@ fn see(statuses: &[ContainerStatus], name: &str) -> Seen {
 /// The phase. `stopped_for_good` says that the worker has seen all containers stop and will start none again.
 pub fn phase(pod: &Pod, init: &[ContainerStatus], regular: &[ContainerStatus], stopped_for_good: bool) -> &'static str {
     let policy = spec::restart_policy(pod);
-    let (mut initializing, mut init_failed) = (false, false);
+    let (mut initializing, mut sidecar_missing, mut init_failed) = (false, false, false);
     for c in spec::init_containers(pod) {
         match see(init, &c.name) {
-            Seen::Ended { .. } if spec::is_sidecar(c) => {}
-            Seen::Running { started: true } if spec::is_sidecar(c) => {}
+            Seen::Ended { .. } | Seen::Running { started: true } if spec::is_sidecar(c) => {}
+            _ if spec::is_sidecar(c) => sidecar_missing = true,
             Seen::Ended { exit_code: 0 } => {}
-            Seen::Ended { .. } => {
-                initializing = true;
-                init_failed |= policy == RestartPolicy::Never;
-            }
+            Seen::Ended { .. } => init_failed |= policy == RestartPolicy::Never,
             Seen::Running { .. } | Seen::NeverRan | Seen::Missing => initializing = true,
         }
     }
@@ -54,7 +51,8 @@ pub fn phase(pod: &Pod, init: &[ContainerStatus], regular: &[ContainerStatus], s
         return "Failed";
     }
     let begun = running + failed + succeeded > 0;
-    if (initializing && !begun) || waiting > 0 {
+    // Init containers that run again, in a new sandbox, make the pod Pending again; sidecars that do, don't.
+    if initializing || (sidecar_missing && !begun) || waiting > 0 {
         return "Pending";
     }
     if running > 0 {

@@ -30,7 +30,7 @@ impl Case {
             status: &self.previous,
             stage: self.stage,
             observed: &self.observed,
-            volumes_ready: true,
+            volumes: crate::pods::plan::VolumeState::Ready,
             memory: &self.memory,
             now: self.now,
         };

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use super::patch::patch;
 use crate::api::{self, Api};
 use crate::model::{PodRef, PodUid};
+use crate::pods::spec;
 
 /// Patches on their way at the same time.
 const IN_FLIGHT: usize = 8;
@@ -121,13 +122,21 @@ impl Entry {
     fn correct(&mut self) {
         let Some(answer) = self.answer.as_ref().filter(|_| !self.busy) else { return };
         let Some((shown, status)) = self.meanwhile.take() else { return };
-        if shown.version > answer.version && shown.fields != answer.fields {
+        if shown.version <= answer.version || shown.fields == answer.fields {
+            return;
+        }
+        self.answer = Some(shown);
+        // An end is never taken back; the worker heeds it and will say so.
+        if !ended(&status) || self.wanted.as_deref().is_some_and(ended) {
             tracing::info!(pod = %self.pod, "Somebody else changed the pod's status; it is written again");
-            self.answer = Some(shown);
-            self.sent = Some(Arc::from(status));
             self.due.get_or_insert(Instant::now() + CORRECTION);
         }
+        self.sent = Some(Arc::from(status));
     }
+}
+
+fn ended(status: &PodStatus) -> bool {
+    status.phase.as_deref().is_some_and(spec::is_terminal)
 }
 
 /// What the API server had at some version, as far as the node's fields go.

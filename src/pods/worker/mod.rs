@@ -14,7 +14,7 @@ use self::state::Worker;
 use super::act;
 use super::context::Context;
 use super::mailbox::Mailbox;
-use super::plan::{Action, plan};
+use super::plan::{Action, DEFINITION_CHANGED, plan};
 use super::stage::{Event, Stage};
 use crate::model::PodRef;
 use crate::model::clock::until;
@@ -43,6 +43,7 @@ pub async fn run(ctx: Arc<Context>, name: PodRef, observed: ObservedPod, mailbox
             let wake = plan.wake_at.map(|at| Instant::now() + until(worker.ctx.clock.now(), at));
             rest(&mailbox, [wake, worker.wakes_at()].into_iter().flatten().min()).await;
         } else {
+            worker.note(&plan.actions);
             // Boxed, so that the many workers that rest don't carry the room for an act.
             Box::pin(carry_out(&mut worker, plan.actions, &mailbox)).await;
         }
@@ -82,6 +83,7 @@ async fn carry_out(worker: &mut Worker, actions: Vec<Action>, mailbox: &Mailbox)
                 worker.look_later |= std::mem::take(&mut letters.look);
                 worker.receive(letters);
                 worker.decide_to_terminate();
+                worker.publish();
                 match (before, worker.stage) {
                     (Stage::Syncing, Stage::Terminating { .. }) => {
                         cancel.send_replace(true);
@@ -108,6 +110,15 @@ async fn carry_out(worker: &mut Worker, actions: Vec<Action>, mailbox: &Mailbox)
 }
 
 impl Worker {
+    /// Remembers what the next plan must know of this one.
+    fn note(&mut self, actions: &[Action]) {
+        for action in actions {
+            if let Action::StopContainer { id, why: DEFINITION_CHANGED, .. } = action {
+                self.memory.replaced.insert(id.clone());
+            }
+        }
+    }
+
     /// Moves the stage on as far as what is seen allows. Only between acts: while one runs, what is seen is not the whole truth.
     fn advance(&mut self) {
         self.decide_to_terminate();

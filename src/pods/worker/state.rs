@@ -13,7 +13,7 @@ use crate::pods::act::Job;
 use crate::pods::context::Context;
 use crate::pods::log_files;
 use crate::pods::mailbox::Letters;
-use crate::pods::plan::{View, finished};
+use crate::pods::plan::{View, VolumeState, finished};
 use crate::pods::progress::Progress;
 use crate::pods::spec;
 use crate::pods::stage::{Cause, Event, Stage};
@@ -43,7 +43,7 @@ pub struct Worker {
     volumes: Option<Arc<PodVolumes>>,
     refresh_at: Option<Instant>,
     images: HashMap<String, Image>,
-    memory: crate::pods::memory::Memory,
+    pub(super) memory: crate::pods::memory::Memory,
     status: Arc<PodStatus>,
     published: bool,
     finish_asked: bool,
@@ -96,6 +96,12 @@ impl Worker {
             self.heed_end(&theirs);
             self.ctx.writer.seen(&self.name.uid, pod.metadata.resource_version.as_deref(), theirs);
         }
+        if let Some(old) = &self.pod {
+            for name in spec::redefined(old, &pod) {
+                self.images.remove(name);
+                self.memory.redefined(name);
+            }
+        }
         let metadata_changed = self
             .pod
             .as_ref()
@@ -132,7 +138,11 @@ impl Worker {
             status: &self.status,
             stage: self.stage,
             observed: &self.observed,
-            volumes_ready: self.volumes.is_some() && self.refresh_at.is_none_or(|at| at > Instant::now()),
+            volumes: match &self.volumes {
+                None => VolumeState::Missing,
+                Some(_) if self.refresh_at.is_some_and(|at| at <= Instant::now()) => VolumeState::Stale,
+                Some(_) => VolumeState::Ready,
+            },
             memory: &self.memory,
             now: self.ctx.clock.now(),
         }
@@ -255,7 +265,10 @@ impl Worker {
                 self.put(record, true);
             }
             Progress::Stopped(record) => self.put(record, false),
-            Progress::ContainerRemoved(id) => self.observed.containers.retain(|c| c.id != id),
+            Progress::ContainerRemoved(id) => {
+                self.memory.replaced.remove(&id);
+                self.observed.containers.retain(|c| c.id != id);
+            }
             Progress::Released => {
                 self.volumes = None;
                 self.stage = self.stage.step(Event::Released);
@@ -291,7 +304,7 @@ impl Worker {
             previous: &self.status,
             node_ips: &self.ctx.settings.node_ips,
             runtime_name: &self.ctx.settings.runtime_name,
-            deleting: self.stage != Stage::Syncing,
+            deleting: self.pod.as_ref().is_some_and(|pod| pod.metadata.deletion_timestamp.is_some()),
         };
         let new = status::compute(&inputs).filter(|_| !self.gone);
         if let Some(new) = new.filter(|new| *new != *self.status) {

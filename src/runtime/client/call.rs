@@ -9,13 +9,17 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::runtime::{Error, ErrorKind, Result};
 
+/// The longest deadline that the runtime is told.
+const LONGEST: Duration = Duration::from_secs(99_999_999);
+
 /// Runs a call that must end before `deadline`. The runtime is told the deadline too, so that it doesn't work on for nobody.
 pub(super) async fn within<M, T, F>(action: impl Display, deadline: Duration, message: M, send: impl FnOnce(Request<M>) -> F) -> Result<T>
 where
     F: Future<Output = std::result::Result<Response<T>, Status>>,
 {
     let mut request = Request::new(message);
-    request.set_timeout(deadline);
+    // tonic panics at deadlines beyond what gRPC's eight digits can say.
+    request.set_timeout(deadline.min(LONGEST));
     let kind = match tokio::time::timeout(deadline, send(request)).await {
         Ok(Ok(answer)) => return Ok(answer.into_inner()),
         Ok(Err(status)) => kind_of(&status, deadline),

@@ -80,9 +80,14 @@ impl Runtime for FakeRuntime {
             .boxed()
     }
 
-    async fn run_sandbox(&self, config: PodSandboxConfig, _: &str) -> Result<SandboxId> {
+    async fn run_sandbox(&self, config: PodSandboxConfig, handler: &str) -> Result<SandboxId> {
         let pod = config.metadata.as_ref().map(|m| m.name.clone());
-        self.call("run_sandbox", pod.as_deref(), || self.lock().run_sandbox(&config, self.clock.now())).await
+        let run = || {
+            let mut state = self.lock();
+            state.handlers.push(handler.to_owned());
+            state.run_sandbox(&config, self.clock.now())
+        };
+        self.call("run_sandbox", pod.as_deref(), run).await
     }
     async fn stop_sandbox(&self, id: &SandboxId) -> Result<()> {
         let stop = || {

@@ -156,6 +156,19 @@ impl FakeRuntime {
         state.hint(&pod.uid);
     }
 
+    /// A pod's containers are gone without a trace, as when somebody removes them by hand.
+    pub fn forget_containers(&self, pod: &str) {
+        let mut state = self.lock();
+        let uids: Vec<PodUid> = state.containers.iter().filter(|c| &*c.pod.name == pod).map(|c| c.pod.uid.clone()).collect();
+        state.containers.retain(|c| &*c.pod.name != pod);
+        uids.iter().for_each(|uid| state.hint(uid));
+    }
+
+    /// The handlers that sandboxes were made with.
+    pub fn handlers(&self) -> Vec<String> {
+        self.lock().handlers.clone()
+    }
+
     /// Puts a container there that no agent of this test made.
     pub fn put_container(&self, pod: &PodRef, container: Container) {
         let mut state = self.lock();

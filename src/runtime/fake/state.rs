@@ -28,7 +28,9 @@ pub(super) struct ContainerRecord {
 pub(super) struct State {
     ids: u32,
     sandboxes: Vec<SandboxRecord>,
-    containers: Vec<ContainerRecord>,
+    pub(super) containers: Vec<ContainerRecord>,
+    /// Handlers of all sandboxes that were made.
+    pub(super) handlers: Vec<String>,
     /// Names of pod and container of every start.
     pub(super) started: Vec<(String, String)>,
     /// Pods of containers that were told to stop while they ran.

@@ -24,7 +24,7 @@ pub struct ContainerInput<'a> {
     /// Its image, which is present.
     pub image: &'a Image,
     /// Its environment, from [`super::env::environment`].
-    pub environment: &'a [(String, String)],
+    pub environment: &'a [(String, Vec<u8>)],
     /// The pod's volumes, which are set up.
     pub volumes: &'a PodVolumes,
     /// The hosts file, which is written; `None` when the container brings its own or the pod has no address.
@@ -45,9 +45,10 @@ pub fn container_config(input: ContainerInput<'_>, settings: &TranslateSettings)
         return Err(TranslateError::Unsupported { field: "volumeDevices" });
     }
 
-    let known: BTreeMap<&str, &str> = input.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-    let words = |list: &Option<Vec<String>>| list.iter().flatten().map(|w| expand(w, |name| known.get(name).copied())).collect();
-    let envs = input.environment.iter().map(|(k, v)| KeyValue { key: k.clone(), value: v.clone().into_bytes() });
+    let known: BTreeMap<&str, &[u8]> = input.environment.iter().map(|(k, v)| (k.as_str(), v.as_slice())).collect();
+    let expanded = |word: &String| String::from_utf8_lossy(&expand(word, |name| known.get(name).copied())).into_owned();
+    let words = |list: &Option<Vec<String>>| list.iter().flatten().map(expanded).collect();
+    let envs = input.environment.iter().map(|(k, v)| KeyValue { key: k.clone(), value: v.clone() });
     let image = ImageSpec {
         image: input.image.id.clone(),
         user_specified_image: container.image.clone().unwrap_or_default(),

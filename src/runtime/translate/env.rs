@@ -62,16 +62,6 @@ pub enum EnvError {
         /// Its name.
         name: String,
     },
-    /// A Secret's value can't be passed to the runtime, which takes text.
-    #[error("key {key} in Secret {namespace}/{name} is not UTF-8 text; mount the Secret as a volume instead")]
-    NotText {
-        /// The key.
-        key: String,
-        /// The object's namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-    },
     /// A field or an amount can't be had.
     #[error("variable {variable}: {source}")]
     Downward {
@@ -130,18 +120,19 @@ pub struct EnvSources<'a> {
 ///
 /// A later source wins over an earlier one: service links, `envFrom` in its order, `env` in its order. A value of `env` may refer
 /// to everything that is known at its place: `$(NAME)`.
-pub fn environment(pod: &Pod, container: &Container, sources: EnvSources<'_>) -> Result<Vec<(String, String)>, EnvError> {
+pub fn environment(pod: &Pod, container: &Container, sources: EnvSources<'_>) -> Result<Vec<(String, Vec<u8>)>, EnvError> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let objects = Lookup { objects: sources.objects, namespace };
     let spec = pod.spec.as_ref();
     let links = spec.and_then(|s| s.enable_service_links).unwrap_or(true);
-    let links = service_links(sources.services, namespace, links);
+    let links: BTreeMap<String, Vec<u8>> =
+        service_links(sources.services, namespace, links).into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
     let mut own = env_from(container, objects)?;
     for variable in container.env.iter().flatten() {
         let value = match (variable.value.as_deref().filter(|v| !v.is_empty()), &variable.value_from) {
-            (Some(text), _) => Some(expand(text, |name| own.get(name).or_else(|| links.get(name)).map(String::as_str))),
+            (Some(text), _) => Some(expand(text, |name| own.get(name).or_else(|| links.get(name)).map(Vec::as_slice))),
             (None, Some(source)) => value_from(pod, container, &variable.name, source, objects, sources)?,
-            (None, None) => Some(String::new()),
+            (None, None) => Some(Vec::new()),
         };
         if let Some(value) = value {
             own.insert(variable.name.clone(), value);
@@ -152,20 +143,20 @@ pub fn environment(pod: &Pod, container: &Container, sources: EnvSources<'_>) ->
     Ok(all.into_iter().collect())
 }
 
-fn env_from(container: &Container, objects: Lookup<'_>) -> Result<BTreeMap<String, String>, EnvError> {
+fn env_from(container: &Container, objects: Lookup<'_>) -> Result<BTreeMap<String, Vec<u8>>, EnvError> {
     let mut out = BTreeMap::new();
     for from in container.env_from.iter().flatten() {
         let prefix = from.prefix.as_deref().unwrap_or_default();
-        let mut add = |key: &String, value: String| out.insert(format!("{prefix}{key}"), value);
+        let mut add = |key: &String, value: &[u8]| out.insert(format!("{prefix}{key}"), value.to_owned());
         if let Some(r) = &from.config_map_ref {
             if let Some(map) = objects.config_map(&r.name, r.optional)? {
-                map.data.iter().flatten().for_each(|(key, value)| drop(add(key, value.clone())));
+                map.data.iter().flatten().for_each(|(key, value)| drop(add(key, value.as_bytes())));
             }
         } else if let Some(r) = &from.secret_ref
             && let Some(secret) = objects.secret(&r.name, r.optional)?
         {
             for (key, value) in secret.data.iter().flatten() {
-                add(key, objects.text(&r.name, key, &value.0)?);
+                add(key, &value.0);
             }
         }
     }
@@ -180,13 +171,14 @@ fn value_from(
     source: &EnvVarSource,
     objects: Lookup<'_>,
     sources: EnvSources<'_>,
-) -> Result<Option<String>, EnvError> {
+) -> Result<Option<Vec<u8>>, EnvError> {
     let downward = |source| EnvError::Downward { variable: variable.to_owned(), source };
     if let Some(field) = &source.field_ref {
         // A pod in the host's network has the node's addresses.
         let host_network = pod.spec.as_ref().and_then(|s| s.host_network) == Some(true);
         let ips = if host_network && sources.pod_ips.is_empty() { &sources.facts.ips } else { sources.pod_ips };
-        return downward::field_value(pod, &field.field_path, ips, sources.facts).map(Some).map_err(downward);
+        let value = downward::field_value(pod, &field.field_path, ips, sources.facts);
+        return value.map(|text| Some(text.into_bytes())).map_err(downward);
     }
     if let Some(r) = &source.resource_field_ref {
         let of = match r.container_name.as_deref().filter(|n| !n.is_empty()) {
@@ -194,23 +186,22 @@ fn value_from(
             None => container,
         };
         let value = downward::resource_value(pod, of, &r.resource, r.divisor.as_ref(), sources.facts);
-        return value.map(Some).map_err(downward);
+        return value.map(|text| Some(text.into_bytes())).map_err(downward);
     }
     if let Some(r) = &source.config_map_key_ref {
         let Some(map) = objects.config_map(&r.name, r.optional)? else { return Ok(None) };
-        let value = map.data.as_ref().and_then(|d| d.get(&r.key)).cloned();
+        let value = map.data.as_ref().and_then(|d| d.get(&r.key)).map(|v| v.clone().into_bytes());
         return objects.required(value, ObjectKind::ConfigMap, &r.name, &r.key, r.optional);
     }
     if let Some(r) = &source.secret_key_ref {
         let Some(secret) = objects.secret(&r.name, r.optional)? else { return Ok(None) };
-        let value = secret.data.as_ref().and_then(|d| d.get(&r.key));
-        let value = value.map(|v| objects.text(&r.name, &r.key, &v.0)).transpose()?;
+        let value = secret.data.as_ref().and_then(|d| d.get(&r.key)).map(|v| v.0.clone());
         return objects.required(value, ObjectKind::Secret, &r.name, &r.key, r.optional);
     }
     if source.file_key_ref.is_some() {
         return Err(EnvError::FileKeyRef(variable.to_owned()));
     }
-    Ok(Some(String::new()))
+    Ok(Some(Vec::new()))
 }
 
 /// The objects, with the errors that missing ones make.
@@ -239,21 +230,16 @@ impl<'a> Lookup<'a> {
 
     fn required(
         self,
-        value: Option<String>,
+        value: Option<Vec<u8>>,
         kind: ObjectKind,
         name: &str,
         key: &str,
         optional: Option<bool>,
-    ) -> Result<Option<String>, EnvError> {
+    ) -> Result<Option<Vec<u8>>, EnvError> {
         if value.is_none() && optional != Some(true) {
             return Err(EnvError::NoKey { key: key.to_owned(), kind, namespace: self.namespace.to_owned(), name: name.to_owned() });
         }
         Ok(value)
-    }
-
-    fn text(self, name: &str, key: &str, value: &[u8]) -> Result<String, EnvError> {
-        let error = || EnvError::NotText { key: key.to_owned(), namespace: self.namespace.to_owned(), name: name.to_owned() };
-        std::str::from_utf8(value).map(str::to_owned).map_err(|_| error())
     }
 }
 

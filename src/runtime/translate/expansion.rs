@@ -2,26 +2,27 @@
 
 /// Replaces `$(NAME)` by what `lookup` knows. `$$` stands for one `$`, so `$$(NAME)` stays `$(NAME)`; a name that nobody knows, a
 /// reference without its end and any other `$` stay as they are.
-pub fn expand<'a>(input: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> String {
-    let mut out = String::with_capacity(input.len());
+/// Values are bytes: a Secret's need not be text.
+pub fn expand<'a>(input: &str, lookup: impl Fn(&str) -> Option<&'a [u8]>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(input.len());
     let mut rest = input;
     while let Some((before, after)) = rest.split_once('$') {
-        out.push_str(before);
+        out.extend(before.as_bytes());
         if let Some(tail) = after.strip_prefix('$') {
-            out.push('$');
+            out.push(b'$');
             rest = tail;
         } else if let Some((name, tail)) = after.strip_prefix('(').and_then(|r| r.split_once(')')) {
             match lookup(name) {
-                Some(value) => out.push_str(value),
-                None => out.extend(["$(", name, ")"]),
+                Some(value) => out.extend(value),
+                None => out.extend(["$(", name, ")"].concat().as_bytes()),
             }
             rest = tail;
         } else {
-            out.push('$');
+            out.push(b'$');
             rest = after;
         }
     }
-    out.push_str(rest);
+    out.extend(rest.as_bytes());
     out
 }
 
@@ -32,9 +33,9 @@ mod tests {
     #[test]
     fn table() {
         let lookup = |name: &str| match name {
-            "A" => Some("a"),
-            "EMPTY" => Some(""),
-            "REF" => Some("$(A)"),
+            "A" => Some("a".as_bytes()),
+            "EMPTY" => Some("".as_bytes()),
+            "REF" => Some("$(A)".as_bytes()),
             _ => None,
         };
         for (input, want) in [
@@ -59,7 +60,7 @@ mod tests {
             ("$ü$(A)", "$üa"),
             ("$(ü)$(A)", "$(ü)a"),
         ] {
-            assert_eq!(expand(input, lookup), want, "{input}");
+            assert_eq!(String::from_utf8_lossy(&expand(input, lookup)), want, "{input}");
         }
     }
 }

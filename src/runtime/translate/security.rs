@@ -108,18 +108,18 @@ fn namespaces(spec: &PodSpec) -> Result<NamespaceOption, TranslateError> {
     })
 }
 
-/// runAsNonRoot: numbers are compared; a name can't be, as only the image knows what number it stands for. The texts are
-/// upstream's, which people search for.
+/// runAsNonRoot: numbers are compared; a name can't be, as only the image knows what number it stands for. An image that names no user
+/// runs as root (`kuberuntime/helpers.go`, getImageUser). The texts are upstream's, which people search for.
 fn check_not_root(user: Option<i64>, image: &Image) -> Result<(), String> {
     match (user, image.uid) {
         (Some(0), _) => Err("container's runAsUser breaks non-root policy".into()),
         (Some(_), _) => Ok(()),
+        (None, None) if image.username.is_empty() => check_not_root(None, &Image { uid: Some(0), ..image.clone() }),
         (None, Some(0)) => Err("container has runAsNonRoot and image will run as root".into()),
         (None, Some(uid)) if !(0..=i64::from(i32::MAX)).contains(&uid) => {
             Err(format!("container has runAsNonRoot and image has an invalid user id ({uid}); set runAsUser"))
         }
         (None, Some(_)) => Ok(()),
-        (None, None) if image.username.is_empty() => Ok(()),
         (None, None) => Err(format!(
             "container has runAsNonRoot and image has non-numeric user ({}), cannot verify user is non-root; set runAsUser",
             image.username

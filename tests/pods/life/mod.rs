@@ -8,3 +8,4 @@ mod isolation;
 mod many;
 mod others;
 mod records;
+mod redefined;

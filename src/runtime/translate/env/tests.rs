@@ -24,7 +24,7 @@ fn env(spec: Value) -> Result<Vec<String>, EnvError> {
     let ips = ["10.1.0.2".parse().unwrap()];
     let sources = EnvSources { objects: &objects(), services: &services, facts: &facts(), pod_ips: &ips };
     let all = environment(&pod, first(&pod), sources)?;
-    Ok(all.into_iter().map(|(k, v)| format!("{k}={v}")).collect())
+    Ok(all.into_iter().map(|(k, v)| format!("{k}={}", v.escape_ascii())).collect())
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn host_network_pods_have_the_nodes_address() {
     spec["hostNetwork"] = json!(true);
     let pod = pod(spec);
     let sources = EnvSources { objects: &Objects::default(), services: &ServiceMap::new(), facts: &facts(), pod_ips: &[] };
-    assert_eq!(environment(&pod, first(&pod), sources).unwrap(), [("IP".to_owned(), "10.0.0.1".to_owned())]);
+    assert_eq!(environment(&pod, first(&pod), sources).unwrap(), [("IP".to_owned(), b"10.0.0.1".to_vec())]);
 }
 
 #[test]
@@ -85,6 +85,15 @@ fn service_links_come_first_and_can_be_turned_off() {
 }
 
 #[test]
+fn a_secret_need_not_be_text() {
+    let raw =
+        json!([{"name": "RAW", "valueFrom": {"secretKeyRef": {"name": "login", "key": "raw"}}}, {"name": "REF", "value": "<$(RAW)>"}]);
+    assert_eq!(env(container(json!([]), raw)).unwrap(), [r"RAW=\xff", r"REF=<\xff>"]);
+    let all = container(json!([{"secretRef": {"name": "login"}}]), json!([]));
+    assert_eq!(env(all).unwrap(), ["password=s3cr3t", r"raw=\xff"]);
+}
+
+#[test]
 fn what_is_missing_is_named() {
     let key =
         |kind: &str, name: &str, key: &str| container(json!([]), json!([{"name": "V", "valueFrom": {kind: {"name": name, "key": key}}}]));
@@ -95,7 +104,6 @@ fn what_is_missing_is_named() {
         (key("secretKeyRef", "none", "k"), r#"secret "none" not found"#),
         (key("configMapKeyRef", "settings", "k"), "couldn't find key k in ConfigMap shop/settings"),
         (key("secretKeyRef", "login", "k"), "couldn't find key k in Secret shop/login"),
-        (key("secretKeyRef", "login", "raw"), "key raw in Secret shop/login is not UTF-8 text; mount the Secret as a volume instead"),
         (
             container(
                 json!([]),

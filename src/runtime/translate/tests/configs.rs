@@ -223,10 +223,10 @@ fn users() {
     assert_eq!(user(json!({"runAsUser": 5}), named()), Ok((Some(5), String::new())));
     assert_eq!(user(json!({"runAsUser": 5, "runAsNonRoot": true}), named()), Ok((Some(5), String::new())));
     assert_eq!(user(non_root(), numbered(7)), Ok((Some(7), String::new())));
-    assert_eq!(user(non_root(), image()), Ok((None, String::new())));
     for (fields, image, want) in [
         (json!({"runAsUser": 0, "runAsNonRoot": true}), numbered(7), "runAsUser breaks non-root policy"),
         (non_root(), numbered(0), "container has runAsNonRoot and image will run as root"),
+        (non_root(), image(), "container has runAsNonRoot and image will run as root"),
         (non_root(), numbered(-1), "invalid user id (-1)"),
         (non_root(), named(), "image has non-numeric user (www), cannot verify user is non-root"),
     ] {
