@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
+use super::client_cert::Verifier;
 use super::tls::{self, TlsSettings};
 
 /// Files are looked at when a connection comes, but not more often than this.
@@ -16,10 +17,25 @@ const LOOK: Duration = Duration::from_secs(10);
 /// What tells that a file is another one: device, inode, length, and time of the last change of content or place.
 type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
+/// What a connection is accepted with.
+#[derive(Clone)]
+pub struct Acceptor {
+    /// Does the handshake.
+    pub tls: TlsAcceptor,
+    /// Says which client certificates count.
+    pub clients: Option<Verifier>,
+}
+
+impl From<tls::Tls> for Acceptor {
+    fn from(tls: tls::Tls) -> Self {
+        Self { tls: Arc::new(tls.config).into(), clients: tls.clients }
+    }
+}
+
 /// The TLS configuration of the newest files that were good.
 pub struct Certificates {
     settings: TlsSettings,
-    acceptor: TlsAcceptor,
+    acceptor: Acceptor,
     stamps: Vec<Stamp>,
     looked: Instant,
 }
@@ -27,12 +43,12 @@ pub struct Certificates {
 impl Certificates {
     /// Reads everything for the first time.
     pub fn load(settings: TlsSettings) -> Result<Self, tls::Error> {
-        let acceptor = TlsAcceptor::from(Arc::new(tls::server_config(&settings)?));
+        let acceptor = tls::server_config(&settings)?.into();
         Ok(Self { stamps: stamps(&settings), acceptor, settings, looked: Instant::now() })
     }
 
     /// What the next connection is to be accepted with.
-    pub fn acceptor(&mut self) -> TlsAcceptor {
+    pub fn acceptor(&mut self) -> Acceptor {
         let now = Instant::now();
         if now.duration_since(self.looked) >= LOOK {
             self.looked = now;
@@ -49,8 +65,8 @@ impl Certificates {
         // Also when the new ones are bad: this is said once for each change.
         self.stamps = stamps;
         match tls::server_config(&self.settings) {
-            Ok(config) => {
-                self.acceptor = Arc::new(config).into();
+            Ok(tls) => {
+                self.acceptor = tls.into();
                 tracing::info!("the certificate files have changed, new connections use them");
             }
             Err(error) => tracing::warn!(%error, "the certificate files have changed but can't be used, going on with the old ones"),
