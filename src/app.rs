@@ -20,8 +20,9 @@ use crate::api::events::{EventRates, Recorder};
 use crate::api::{Api, KubeApi, kubeconfig};
 use crate::config::{self, Config, Invocation, KUBERNETES_VERSION, hostcheck};
 use crate::model::clock::Clock;
+use crate::node::address::Finder;
 use crate::node::machine::Machine;
-use crate::node::{NodeDeps, address};
+use crate::node::{NodeDeps, NotReady};
 use crate::pods::context::Context;
 use crate::pods::directory::Directory;
 use crate::pods::heartbeat::Heartbeat;
@@ -119,9 +120,15 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
     }
     let machine = Machine::read(Path::new("/"), &root)?;
     let name = config.options.node_name(&machine.hostname).ok_or("the host has no name; give the node one with --hostname-override")?;
-    let ips = address::find(&config.options.node_ips, &name).await?;
+    let addresses = Finder::Host { given: config.options.node_ips.clone(), name: name.clone() };
+    let ips = addresses.wait().await;
     let capacity = machine.capacity(config.kubelet.max_pods, config.kubelet.pods_per_core);
-    let facts = machine.facts(name.clone(), ips, capacity, settings::withheld(&config.kubelet, &capacity));
+    let withheld = settings::withheld(&config.kubelet, &capacity);
+    let too_much = settings::overcommitted(&capacity, &withheld);
+    if !too_much.is_empty() {
+        return Err(too_much.join("; ").into());
+    }
+    let facts = machine.facts(name.clone(), ips, capacity, withheld);
     let kubeconfig =
         config.options.kubeconfig.as_deref().ok_or("--kubeconfig is missing: running without an API server is not supported yet")?;
     let api: Arc<dyn Api> = Arc::new(KubeApi::new(kubeconfig::load(kubeconfig)?, &name, KUBERNETES_VERSION)?);
@@ -132,7 +139,8 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
     let rates = EventRates { per_second: config.kubelet.event_record_qps, burst: config.kubelet.event_burst };
     let recorder = Recorder::start(Arc::clone(&api), &name, rates);
 
-    let (not_ready, not_ready_reasons) = watch::channel(Vec::new());
+    // For the rooms that may have a reason why no pods should come.
+    let not_ready = NotReady::default();
     let node = node::run(NodeDeps {
         api: Arc::clone(&api),
         runtime: Arc::clone(&runtime),
@@ -140,7 +148,8 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
         facts: facts.clone(),
         settings: settings::node(config),
         recorder: recorder.clone(),
-        not_ready: not_ready_reasons,
+        addresses,
+        not_ready: not_ready.clone(),
     });
     let services = start_proxy(&api, tasks);
 
@@ -199,8 +208,8 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
     };
     tasks.spawn(manager::run(Arc::new(ctx), watch::Sender::new(false)));
     tasks.spawn(async move {
-        // The node room lives as long as its handle, and so does the list of reasons.
-        let _kept = (node, not_ready);
+        // The node room lives as long as its handle.
+        let _kept = node;
         loop {
             sleep(TRIM).await;
             process::trim_heap();
