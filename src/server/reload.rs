@@ -1,7 +1,5 @@
 //! Certificates that change on disk while the agent runs: new connections get the new ones.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +8,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::client_cert::Verifier;
 use super::tls::{self, TlsSettings};
+use crate::sys::stamp::{self, Stamp};
 
 /// Files are looked at when a connection comes, but not more often than this.
 const LOOK: Duration = Duration::from_secs(10);
-
-/// What tells that a file is another one: device, inode, length, and time of the last change of content or place.
-type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
 /// What a connection is accepted with.
 #[derive(Clone)]
@@ -76,9 +72,5 @@ impl Certificates {
 
 fn stamps(settings: &TlsSettings) -> Vec<Stamp> {
     let pair = settings.files.iter().flat_map(|files| [&files.cert, &files.key]);
-    let stamp = |path: &PathBuf| {
-        let meta = std::fs::metadata(path).ok()?;
-        Some((meta.dev(), meta.ino(), meta.len(), meta.ctime(), meta.ctime_nsec()))
-    };
-    pair.chain(&settings.client_ca_file).map(stamp).collect()
+    pair.chain(&settings.client_ca_file).map(|path| stamp::of(path)).collect()
 }
