@@ -6,6 +6,7 @@ mod logging;
 mod settings;
 
 use std::ffi::OsString;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -35,14 +36,15 @@ use crate::runtime::client::CriRuntime;
 use crate::runtime::log::rotate;
 use crate::runtime::{ErrorKind, Runtime};
 use crate::server::{HealthzServer, Parts, Server};
-use crate::sys::process;
+use crate::sys::{blocking, notify, process};
 use crate::volumes::manager::VolumeManager;
 use crate::volumes::mounts::LinuxMounts;
 use crate::volumes::objects::ObjectCache;
 use crate::{nft, node, proxy};
 
-/// Threads for file work that may block, such as a `stat` on somebody's NFS. Idle ones end by themselves.
-const BLOCKING_THREADS: usize = 8;
+/// Threads for work that may block: all that may hang on somebody's NFS, and some that always remain for the agent's own files. They
+/// are started when they are needed, and idle ones end by themselves.
+const BLOCKING_THREADS: usize = blocking::THREADS + 16;
 /// Wait between tries to reach a runtime that is not there.
 const RUNTIME_RETRY: Duration = Duration::from_millis(500);
 /// How often freed memory is given back to the system.
@@ -102,6 +104,9 @@ async fn run(mut config: Config) -> Result<(), StartError> {
         _ = stop.0.recv() => return Ok(()),
         _ = stop.1.recv() => return Ok(()),
     }
+    if let Err(error) = notify::send("READY=1") {
+        tracing::warn!(%error, "Can't tell systemd that the agent is up; a unit of Type=notify will be stopped");
+    }
     tokio::select! {
         _ = stop.0.recv() => tracing::info!("Told to stop; pods and Services go on without the agent"),
         _ = stop.1.recv() => tracing::info!("Interrupted; pods and Services go on without the agent"),
@@ -112,7 +117,11 @@ async fn run(mut config: Config) -> Result<(), StartError> {
 
 async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), StartError> {
     let root = config.options.root_dir.clone();
-    std::fs::create_dir_all(&root)
+    // Upstream's mode: pods' Secrets are below.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(&root)
         .map_err(|e| format!("make the root directory {}: {e}; choose another with --root-dir", root.display()))?;
     if config.kubelet.healthz_port != 0 {
         let healthz = HealthzServer::bind(config.kubelet.healthz_bind_address, config.kubelet.healthz_port)?;
