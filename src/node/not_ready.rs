@@ -41,7 +41,7 @@ mod tests {
         let not_ready = NotReady::default();
         let mut seen = not_ready.subscribe();
         not_ready.clear("pleg");
-        assert_eq!(seen.has_changed().unwrap(), false);
+        assert!(!seen.has_changed().unwrap());
         not_ready.set("pleg", "PLEG is not healthy");
         not_ready.clone().set("disk", "full");
         seen.mark_unchanged();

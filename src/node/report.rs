@@ -59,21 +59,7 @@ struct Reporter {
 pub async fn run(deps: NodeDeps, latest: watch::Sender<Option<Arc<Node>>>, refresh: Arc<Notify>) {
     let mut events = deps.api.watch_node();
     deps.recorder.node_event(EventType::Normal, "Starting", "Starting kubelet.");
-    let now = Instant::now();
-    let mut reporter = Reporter {
-        probe: Probe::new(deps.runtime.clone()),
-        latest,
-        started: now,
-        was_ready: false,
-        rebooted_told: false,
-        next_report: now,
-        backoff: Backoff::new(FIRST_PAUSE, deps.settings.update_frequency.max(FIRST_PAUSE)),
-        told: None,
-        addressed: now,
-        address_error: None,
-        pod_cidr: None,
-        deps,
-    };
+    let mut reporter = Reporter::new(deps, latest);
     loop {
         reporter.register().await;
         reporter.report(&mut events, &refresh).await;
@@ -83,6 +69,24 @@ pub async fn run(deps: NodeDeps, latest: watch::Sender<Option<Arc<Node>>>, refre
 }
 
 impl Reporter {
+    fn new(deps: NodeDeps, latest: watch::Sender<Option<Arc<Node>>>) -> Self {
+        let now = Instant::now();
+        Self {
+            probe: Probe::new(deps.runtime.clone()),
+            latest,
+            started: now,
+            was_ready: false,
+            rebooted_told: false,
+            next_report: now,
+            backoff: Backoff::new(FIRST_PAUSE, deps.settings.update_frequency.max(FIRST_PAUSE)),
+            told: None,
+            addressed: now,
+            address_error: None,
+            pod_cidr: None,
+            deps,
+        }
+    }
+
     async fn register(&mut self) {
         self.probe.look().await;
         let status = self.status(&NodeStatus::default());
@@ -174,10 +178,9 @@ impl Reporter {
 
     /// Takes over the object whatever its version: after etcd was restored from a backup versions are lower than before.
     fn accept(&mut self, node: Node) {
-        if let Some(known) = self.latest.borrow().clone() {
-            if let Some(reason) = transitions::of_cordon(&known, &node) {
-                self.event(EventType::Normal, reason);
-            }
+        let known = self.latest.borrow().clone();
+        if let Some(reason) = known.and_then(|known| transitions::of_cordon(&known, &node)) {
+            self.event(EventType::Normal, reason);
         }
         self.latest.send_replace(Some(Arc::new(node)));
     }

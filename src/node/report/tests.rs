@@ -17,7 +17,7 @@ use crate::runtime::fake::FakeRuntime;
 struct Lab {
     runtime: FakeRuntime,
     not_ready: NotReady,
-    addresses: Arc<Mutex<Result<Vec<IpAddr>, AddressError>>>,
+    addresses: Addresses,
     handle: NodeHandle,
 }
 
@@ -26,7 +26,14 @@ fn start(api: &FakeApi, settings: NodeSettings, not_ready: &[&str]) -> Lab {
     let texts = NotReady::default();
     not_ready.iter().for_each(|text| texts.set("pods", *text));
     let addresses = Arc::new(Mutex::new(Ok(facts().ips)));
-    let deps = NodeDeps {
+    let deps = deps(api, &runtime, settings, &texts, &addresses);
+    Lab { runtime, not_ready: texts, addresses, handle: crate::node::run(deps) }
+}
+
+type Addresses = Arc<Mutex<Result<Vec<IpAddr>, AddressError>>>;
+
+fn deps(api: &FakeApi, runtime: &FakeRuntime, settings: NodeSettings, not_ready: &NotReady, addresses: &Addresses) -> NodeDeps {
+    NodeDeps {
         api: Arc::new(api.clone()),
         runtime: Arc::new(runtime.clone()),
         machine: machine(),
@@ -34,9 +41,8 @@ fn start(api: &FakeApi, settings: NodeSettings, not_ready: &[&str]) -> Lab {
         settings,
         recorder: Recorder::start(Arc::new(api.clone()), "node-a", EventRates::default()),
         addresses: Finder::Fake(addresses.clone()),
-        not_ready: texts.clone(),
-    };
-    Lab { runtime, not_ready: texts, addresses, handle: crate::node::run(deps) }
+        not_ready: not_ready.clone(),
+    }
 }
 
 fn ready(api: &FakeApi) -> bool {
@@ -235,4 +241,30 @@ async fn a_pull_and_a_restarted_runtime_are_looked_into_soon() {
     lab.runtime.come_back();
     seconds(12).await;
     assert_eq!(listed(), before + 2);
+}
+
+#[tokio::test]
+async fn a_snapshot_counts_whatever_its_version() {
+    let api = FakeApi::new("node-a");
+    let runtime = FakeRuntime::new(Clock::System, api.injector().clone());
+    let addresses = Arc::new(Mutex::new(Ok(facts().ips)));
+    let (latest, seen) = watch::channel(None);
+    let mut reporter = Reporter::new(deps(&api, &runtime, settings(), &NotReady::default(), &addresses), latest);
+    let node = |version: &str| {
+        let mut node = Node::default();
+        (node.metadata.uid, node.metadata.resource_version) = (Some("uid".into()), Some(version.into()));
+        node
+    };
+    // 50: etcd was restored from a backup.
+    let table = [
+        (WatchEvent::Snapshot(vec![node("100")]), "100"),
+        (WatchEvent::Applied(node("90")), "100"),
+        (WatchEvent::Snapshot(vec![node("50")]), "50"),
+        (WatchEvent::Applied(node("51")), "51"),
+    ];
+    for (event, want) in table {
+        reporter.observe(event).await;
+        let version = seen.borrow().as_ref().and_then(|node| node.metadata.resource_version.clone());
+        assert_eq!(version.as_deref(), Some(want));
+    }
 }
