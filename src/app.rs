@@ -6,6 +6,7 @@ mod logging;
 mod settings;
 
 use std::ffi::OsString;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,8 +21,9 @@ use crate::api::events::{EventRates, Recorder};
 use crate::api::{Api, KubeApi, kubeconfig};
 use crate::config::{self, Config, Invocation, KUBERNETES_VERSION, hostcheck};
 use crate::model::clock::Clock;
+use crate::node::address::Finder;
 use crate::node::machine::Machine;
-use crate::node::{NodeDeps, address};
+use crate::node::{NodeDeps, NotReady};
 use crate::pods::context::Context;
 use crate::pods::directory::Directory;
 use crate::pods::heartbeat::Heartbeat;
@@ -34,14 +36,15 @@ use crate::runtime::client::CriRuntime;
 use crate::runtime::log::rotate;
 use crate::runtime::{ErrorKind, Runtime};
 use crate::server::{HealthzServer, Parts, Server};
-use crate::sys::process;
+use crate::sys::{blocking, notify, process};
 use crate::volumes::manager::VolumeManager;
 use crate::volumes::mounts::LinuxMounts;
 use crate::volumes::objects::ObjectCache;
 use crate::{nft, node, proxy};
 
-/// Threads for file work that may block, such as a `stat` on somebody's NFS. Idle ones end by themselves.
-const BLOCKING_THREADS: usize = 8;
+/// Threads for work that may block: all that may hang on somebody's NFS, and some that always remain for the agent's own files. They
+/// are started when they are needed, and idle ones end by themselves.
+const BLOCKING_THREADS: usize = blocking::THREADS + 16;
 /// Wait between tries to reach a runtime that is not there.
 const RUNTIME_RETRY: Duration = Duration::from_millis(500);
 /// How often freed memory is given back to the system.
@@ -101,6 +104,9 @@ async fn run(mut config: Config) -> Result<(), StartError> {
         _ = stop.0.recv() => return Ok(()),
         _ = stop.1.recv() => return Ok(()),
     }
+    if let Err(error) = notify::send("READY=1") {
+        tracing::warn!(%error, "Can't tell systemd that the agent is up; a unit of Type=notify will be stopped");
+    }
     tokio::select! {
         _ = stop.0.recv() => tracing::info!("Told to stop; pods and Services go on without the agent"),
         _ = stop.1.recv() => tracing::info!("Interrupted; pods and Services go on without the agent"),
@@ -111,7 +117,11 @@ async fn run(mut config: Config) -> Result<(), StartError> {
 
 async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), StartError> {
     let root = config.options.root_dir.clone();
-    std::fs::create_dir_all(&root)
+    // Upstream's mode: pods' Secrets are below.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(&root)
         .map_err(|e| format!("make the root directory {}: {e}; choose another with --root-dir", root.display()))?;
     if config.kubelet.healthz_port != 0 {
         let healthz = HealthzServer::bind(config.kubelet.healthz_bind_address, config.kubelet.healthz_port)?;
@@ -119,9 +129,15 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
     }
     let machine = Machine::read(Path::new("/"), &root)?;
     let name = config.options.node_name(&machine.hostname).ok_or("the host has no name; give the node one with --hostname-override")?;
-    let ips = address::find(&config.options.node_ips, &name).await?;
+    let addresses = Finder::Host { given: config.options.node_ips.clone(), name: name.clone() };
+    let ips = addresses.wait().await;
     let capacity = machine.capacity(config.kubelet.max_pods, config.kubelet.pods_per_core);
-    let facts = machine.facts(name.clone(), ips, capacity, settings::withheld(&config.kubelet, &capacity));
+    let withheld = settings::withheld(&config.kubelet, &capacity);
+    let too_much = settings::overcommitted(&capacity, &withheld);
+    if !too_much.is_empty() {
+        return Err(too_much.join("; ").into());
+    }
+    let facts = machine.facts(name.clone(), ips, capacity, withheld);
     let kubeconfig =
         config.options.kubeconfig.as_deref().ok_or("--kubeconfig is missing: running without an API server is not supported yet")?;
     let api: Arc<dyn Api> = Arc::new(KubeApi::new(kubeconfig::load(kubeconfig)?, &name, KUBERNETES_VERSION)?);
@@ -132,7 +148,8 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
     let rates = EventRates { per_second: config.kubelet.event_record_qps, burst: config.kubelet.event_burst };
     let recorder = Recorder::start(Arc::clone(&api), &name, rates);
 
-    let (not_ready, not_ready_reasons) = watch::channel(Vec::new());
+    // For the rooms that may have a reason why no pods should come.
+    let not_ready = NotReady::default();
     let node = node::run(NodeDeps {
         api: Arc::clone(&api),
         runtime: Arc::clone(&runtime),
@@ -140,7 +157,8 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
         facts: facts.clone(),
         settings: settings::node(config),
         recorder: recorder.clone(),
-        not_ready: not_ready_reasons,
+        addresses,
+        not_ready: not_ready.clone(),
     });
     let services = start_proxy(&api, tasks);
 
@@ -199,8 +217,8 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
     };
     tasks.spawn(manager::run(Arc::new(ctx), watch::Sender::new(false)));
     tasks.spawn(async move {
-        // The node room lives as long as its handle, and so does the list of reasons.
-        let _kept = (node, not_ready);
+        // The node room lives as long as its handle.
+        let _kept = node;
         loop {
             sleep(TRIM).await;
             process::trim_heap();

@@ -176,13 +176,15 @@ impl Api for KubeApi {
         let what = || "review a bearer token".to_owned();
         let spec = TokenReviewSpec { token: token.to_owned(), audiences: None };
         let body = json(&TokenReview { spec, ..TokenReview::default() });
-        let answer: TokenReview = self.call(what, in_cluster::<TokenReview>().create(&PostParams::default(), body)).await?;
+        let request = in_cluster::<TokenReview>().create(&PostParams::default(), body);
+        let answer: TokenReview = self.call_in(Lane::Review, what, request).await?;
         answer.status.ok_or_else(|| Error { action: what(), kind: ErrorKind::Unavailable("the answer has no status".into()) })
     }
     async fn review_access(&self, spec: SubjectAccessReviewSpec) -> Result<SubjectAccessReviewStatus> {
         let what = || "review access to this node".to_owned();
         let body = json(&SubjectAccessReview { spec, ..SubjectAccessReview::default() });
-        let answer: SubjectAccessReview = self.call(what, in_cluster::<SubjectAccessReview>().create(&PostParams::default(), body)).await?;
+        let request = in_cluster::<SubjectAccessReview>().create(&PostParams::default(), body);
+        let answer: SubjectAccessReview = self.call_in(Lane::Review, what, request).await?;
         answer.status.ok_or_else(|| Error { action: what(), kind: ErrorKind::Unavailable("the answer has no status".into()) })
     }
 }

@@ -1,5 +1,7 @@
 //! Connections to the API server: TCP without Nagle's delay, then TLS with the cluster's CA and the node's certificate.
 
+mod credentials;
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,15 +13,16 @@ use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{CertificateError, RootCertStore};
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower::Service;
 
 use super::kubeconfig::Access;
+
+pub use credentials::Credentials;
 
 /// For TCP and TLS together: a server that is there answers in milliseconds.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -70,7 +73,7 @@ pub enum ConnectError {
 #[derive(Clone)]
 pub struct Connector {
     tcp: HttpConnector,
-    tls: TlsConnector,
+    credentials: Arc<Credentials>,
     name: ServerName<'static>,
     server: Arc<str>,
     ca: Arc<str>,
@@ -85,16 +88,6 @@ impl Connector {
         if usable == 0 {
             return Err(ConnectError::Credentials(format!("no usable CA certificate in {}", access.ca_source)));
         }
-        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|e| bad(&e))?
-            .with_root_certificates(roots);
-        let mut config = match access.identity {
-            Some((chain, key)) => config.with_client_auth_cert(chain, key).map_err(|e| bad(&e))?,
-            None => config.with_no_client_auth(),
-        };
-        // One server: a handful of session tickets is plenty (the default keeps 256).
-        config.resumption = rustls::client::Resumption::in_memory_sessions(8);
         let host = access.server.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
         let name = access.server_name.as_deref().unwrap_or(host).to_owned();
         let mut tcp = HttpConnector::new();
@@ -106,11 +99,16 @@ impl Connector {
         tcp.set_tcp_user_timeout(Some(KEEPALIVE * 2));
         Ok(Self {
             tcp,
-            tls: TlsConnector::from(Arc::new(config)),
+            credentials: Arc::new(Credentials::new(roots, access.identity)?),
             name: ServerName::try_from(name).map_err(|e| bad(&e))?,
             server: format!("{host}:{}", access.server.port_u16().unwrap_or(443)).into(),
             ca: access.ca_source.into(),
         })
+    }
+
+    /// What connections are made with.
+    pub fn credentials(&self) -> Arc<Credentials> {
+        self.credentials.clone()
     }
 
     fn tls_error(&self, error: &io::Error) -> ConnectError {
@@ -149,7 +147,7 @@ impl Service<Uri> for Connector {
         Box::pin(async move {
             let connect = async {
                 let tcp = this.tcp.call(uri).await.map_err(|e| ConnectError::Tcp { server: this.server.to_string(), reason: chain(&e) })?;
-                let tls = this.tls.connect(this.name.clone(), tcp.into_inner()).await;
+                let tls = this.credentials.connector().connect(this.name.clone(), tcp.into_inner()).await;
                 tls.map(|stream| Tls(TokioIo::new(stream))).map_err(|e| this.tls_error(&e))
             };
             timeout(DEADLINE, connect).await.unwrap_or_else(|_| Err(ConnectError::Deadline(this.server.to_string())))

@@ -29,10 +29,44 @@ pub struct Access {
     /// Where `ca` came from, for messages.
     pub ca_source: String,
     /// Client certificate chain and key.
-    pub identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    pub identity: Option<Identity>,
     /// Bearer token, when there is no client certificate.
     pub token: Option<Token>,
 }
+
+/// A client certificate.
+#[derive(Debug)]
+pub struct Identity {
+    /// The chain, the client's own certificate first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its key.
+    pub key: PrivateKeyDer<'static>,
+    /// Where both came from, when that is files, which others renew.
+    pub files: Option<IdentityFiles>,
+}
+
+/// The files of a client certificate; often one and the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityFiles {
+    /// Certificate chain.
+    pub certificate: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+}
+
+impl IdentityFiles {
+    /// Reads what is there now. Blocking.
+    pub fn read(&self) -> Result<Identity, Problem> {
+        Ok(Identity {
+            chain: Pem::read(CERT, self.certificate.clone())?.certificates()?,
+            key: Pem::read(KEY, self.key.clone())?.key()?,
+            files: Some(self.clone()),
+        })
+    }
+}
+
+const CERT: &str = "client-certificate";
+const KEY: &str = "client-key";
 
 /// A bearer token.
 #[derive(Clone, PartialEq, Eq)]
@@ -184,16 +218,16 @@ fn authority(dir: &Path, cluster: &Cluster, name: &str) -> Result<(Vec<Certifica
     }
 }
 
-type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
-
 fn identity(dir: &Path, user: &User, name: &str) -> Result<Option<Identity>, Problem> {
-    const CERT: &str = "client-certificate";
-    const KEY: &str = "client-key";
     let certificate = Pem::find(CERT, dir, user.client_certificate_data.as_ref(), user.client_certificate.as_deref())?;
     let key = Pem::find(KEY, dir, user.client_key_data.as_ref(), user.client_key.as_deref())?;
     match (certificate, key) {
         (None, None) => Ok(None),
-        (Some(certificate), Some(key)) => Ok(Some((certificate.certificates()?, key.key()?))),
+        (Some(certificate), Some(key)) => {
+            let (chain, key_der) = (certificate.certificates()?, key.key()?);
+            let files = certificate.file.zip(key.file).map(|(certificate, key)| IdentityFiles { certificate, key });
+            Ok(Some(Identity { chain, key: key_der, files }))
+        }
         (Some(_), None) => Err(Problem::HalfIdentity { user: name.to_owned(), have: CERT, lack: KEY }),
         (None, Some(_)) => Err(Problem::HalfIdentity { user: name.to_owned(), have: KEY, lack: CERT }),
     }
@@ -216,6 +250,8 @@ fn unsupported(field: String, instead: &'static str) -> Problem {
 struct Pem {
     what: &'static str,
     place: String,
+    /// The file that it was read from.
+    file: Option<PathBuf>,
     text: Vec<u8>,
 }
 
@@ -223,11 +259,15 @@ impl Pem {
     /// Inline data wins over a file, as in client-go.
     fn find(what: &'static str, dir: &Path, data: Option<&ByteString>, file: Option<&str>) -> Result<Option<Self>, Problem> {
         if let Some(ByteString(data)) = data.filter(|data| !data.0.is_empty()) {
-            return Ok(Some(Self { what, place: format!("{what}-data"), text: data.clone() }));
+            return Ok(Some(Self { what, place: format!("{what}-data"), file: None, text: data.clone() }));
         }
         let Some(path) = file.filter(|path| !path.is_empty()).map(|path| dir.join(path)) else { return Ok(None) };
+        Self::read(what, path).map(Some)
+    }
+
+    fn read(what: &'static str, path: PathBuf) -> Result<Self, Problem> {
         match fs::read(&path) {
-            Ok(text) => Ok(Some(Self { what, place: path.display().to_string(), text })),
+            Ok(text) => Ok(Self { what, place: path.display().to_string(), file: Some(path), text }),
             Err(error) => Err(Problem::CredentialFile { what, path, error }),
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, HeaderValue, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONNECTION, HeaderValue, USER_AGENT};
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
 use hyper_util::client::legacy::Client as Pool;
@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
-use super::connect::{ConnectError, Connector, chain};
+use super::connect::{ConnectError, Connector, Credentials, chain};
 use super::kubeconfig::{Access, Token};
 use super::{Error, ErrorKind, Result};
 
@@ -26,9 +26,14 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 const LARGEST_OBJECT: usize = 8 << 20;
 /// Ordinary calls at a time: each takes a connection of its own, and a new one costs a TLS handshake.
 const IN_FLIGHT: usize = 8;
+/// The same for reviews of tokens and rights.
+const REVIEWS_IN_FLIGHT: usize = 4;
 /// Connections kept open for the next call.
 const IDLE_CONNECTIONS: usize = 4;
 const IDLE_FOR: Duration = Duration::from_secs(45);
+/// After the client certificate was renewed, connections are closed for so long: by then each has been used once more or was idle for
+/// too long.
+const CLOSE_AFTER_RENEWAL: Duration = Duration::from_secs(60);
 /// hyper's read buffer grows up to this; its own default is 400 KiB for each connection.
 const READ_BUFFER: usize = 64 << 10;
 
@@ -37,6 +42,8 @@ const READ_BUFFER: usize = 64 << 10;
 pub enum Lane {
     /// At most a few at a time.
     Ordinary,
+    /// Who asks this node, and what they may: people wait for these, so they don't wait behind a crowd of starting pods.
+    Review,
     /// Leases and node status: never waits behind other calls.
     Heartbeat,
 }
@@ -47,6 +54,7 @@ pub struct Transport {
     client: Client,
     base: Arc<Base>,
     slots: Arc<Semaphore>,
+    reviews: Arc<Semaphore>,
     /// Whether the last request got an answer from the server.
     reachable: watch::Sender<bool>,
 }
@@ -55,14 +63,18 @@ struct Base {
     server: Uri,
     token: Option<Token>,
     user_agent: HeaderValue,
+    credentials: Arc<Credentials>,
 }
 
 impl Transport {
     /// Opens no connection yet.
     pub fn new(access: Access, user_agent: &str) -> std::result::Result<Self, ConnectError> {
+        let (server, token) = (access.server.clone(), access.token.clone());
+        let connector = Connector::new(access)?;
         let base = Base {
-            server: access.server.clone(),
-            token: access.token.clone(),
+            server,
+            token,
+            credentials: connector.credentials(),
             user_agent: HeaderValue::from_str(user_agent).unwrap_or(HeaderValue::from_static("kubelet")),
         };
         let pool: Pool<_, Body> = Pool::builder(TokioExecutor::new())
@@ -70,23 +82,25 @@ impl Transport {
             .pool_idle_timeout(IDLE_FOR)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .http1_max_buf_size(READ_BUFFER)
-            .build(Connector::new(access)?);
+            .build(connector);
         Ok(Self {
             client: Client::new(pool, "default"),
             base: Arc::new(base),
             slots: Arc::new(Semaphore::new(IN_FLIGHT)),
+            reviews: Arc::new(Semaphore::new(REVIEWS_IN_FLIGHT)),
             reachable: watch::Sender::new(true),
         })
     }
 
-    /// Makes a call and decodes its JSON answer.
+    /// Makes a call and decodes its JSON answer. Waiting for its turn is part of the call's deadline.
     pub async fn call<T: DeserializeOwned>(&self, lane: Lane, action: impl Fn() -> String, request: Request<Vec<u8>>) -> Result<T> {
         let fail = |kind| Error { action: action(), kind };
-        let _slot = match lane {
-            Lane::Ordinary => self.slots.acquire().await.ok(), // it is never closed
-            Lane::Heartbeat => None,
-        };
         let exchange = async {
+            let _slot = match lane {
+                Lane::Ordinary => self.slots.acquire().await.ok(), // it is never closed
+                Lane::Review => self.reviews.acquire().await.ok(),
+                Lane::Heartbeat => None,
+            };
             let response = self.open(request, "application/json").await?;
             let body = Limited::new(response.into_body(), LARGEST_OBJECT).collect().await;
             body.map(|body| body.to_bytes()).map_err(|e| ErrorKind::Unavailable(format!("the answer broke off: {}", chain(e.as_ref()))))
@@ -142,6 +156,9 @@ impl Base {
         parts.uri = Uri::from_parts(uri).map_err(|e| bad(e.into()))?;
         parts.headers.insert(ACCEPT, HeaderValue::from_static(accept));
         parts.headers.insert(USER_AGENT, self.user_agent.clone());
+        if self.credentials.renewed_within(CLOSE_AFTER_RENEWAL) {
+            parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(token) = &self.token {
             let text = match token {
                 Token::Fixed(text) => text.clone(),

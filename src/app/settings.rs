@@ -35,6 +35,20 @@ pub fn withheld(config: &KubeletConfiguration, capacity: &Totals) -> Totals {
     }
 }
 
+/// Resources of which more is withheld than there is, one line each. Such a node could run nothing, and upstream refuses to start
+/// (pkg/kubelet/cm/node_container_manager_linux.go, validateNodeAllocatable).
+pub fn overcommitted(capacity: &Totals, withheld: &Totals) -> Vec<String> {
+    let all = [
+        ("cpu (in thousandths)", capacity.milli_cpu, withheld.milli_cpu),
+        ("memory", capacity.memory, withheld.memory),
+        ("ephemeral-storage", capacity.ephemeral_storage, withheld.ephemeral_storage),
+    ];
+    let line = |(name, has, less)| {
+        format!("systemReserved, kubeReserved and evictionHard keep {less} of {name} back, but there are {has}; lower them")
+    };
+    all.into_iter().filter(|(_, has, less)| less > has).map(line).collect()
+}
+
 /// For `node`.
 pub fn node(config: &Config) -> NodeSettings {
     let kubelet = &config.kubelet;
@@ -44,7 +58,8 @@ pub fn node(config: &Config) -> NodeSettings {
         taints: kubelet.register_with_taints.clone(),
         provider_id: kubelet.provider_id.clone(),
         external_cloud_provider: config.options.external_cloud_provider,
-        addresses_given: !config.options.node_ips.is_empty(),
+        node_ips: config.options.node_ips.clone(),
+        controller_attach_detach: kubelet.enable_controller_attach_detach,
         server_port: kubelet.port,
         update_frequency: kubelet.node_status_update_frequency,
         report_frequency: kubelet.node_status_report_frequency,
@@ -72,7 +87,7 @@ pub fn server(config: &Config, facts: &NodeFacts) -> ServerSettings {
                 TlsVersion::V12 => MinVersion::Tls12,
                 TlsVersion::V13 => MinVersion::Tls13,
             },
-            cipher_suites: vec![],
+            cipher_suites: kubelet.tls_cipher_suites.clone(),
         },
         authentication: AuthnSettings {
             anonymous: kubelet.authentication.anonymous.enabled,
@@ -141,4 +156,19 @@ pub fn pods(config: &Config, facts: &NodeFacts, runtime_name: String) -> PodSett
 /// An empty path is none.
 fn path(path: &Path) -> Option<PathBuf> {
     (!path.as_os_str().is_empty()).then(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_there_is_can_not_be_withheld() {
+        let capacity = Totals { milli_cpu: 2000, memory: 1 << 30, ephemeral_storage: 1 << 30, pods: 110 };
+        let mut config = Config::default().kubelet;
+        assert_eq!(overcommitted(&capacity, &withheld(&config, &capacity)), Vec::<String>::new());
+        config.system_reserved.memory = 1 << 30;
+        let lines = overcommitted(&capacity, &withheld(&config, &capacity));
+        assert!(matches!(lines.as_slice(), [line] if line.contains("of memory back")), "{lines:?}");
+    }
 }

@@ -46,6 +46,10 @@ pub(super) fn check(value: &mut Value, kind: &Kind, path: &str, problems: &mut V
         (Kind::Ip, Value::String(text)) if text.parse::<std::net::IpAddr>().is_ok() => {}
         (Kind::Ip, other) => wrong("an IP address such as \"10.96.0.10\"", other),
         (Kind::Quantity, Value::String(text)) if text.parse::<Quantity>().is_ok() => {}
+        // Upstream's type reads numbers too; from here on it is a text.
+        (Kind::Quantity, Value::Number(number)) if number.to_string().parse::<Quantity>().is_ok() => {
+            *value = Value::String(number.to_string())
+        }
         (Kind::Quantity, other) => wrong("a quantity in quotes such as \"10Mi\"", other),
         (Kind::Duration, Value::String(text)) if matches!(duration::parse_signed(text), Some((false, _))) => {}
         (Kind::SignedDuration, Value::String(text)) if duration::parse_signed(text).is_some() => {}
@@ -156,6 +160,7 @@ mod tests {
     fn zeros_nulls_and_old_booleans_are_fine() {
         let found = problems(json!({
             "syncFrequency": "0s", "port": 0, "address": "", "cgroupDriver": "", "authentication": null,
+            "reservedMemory": [{"numaNode": 0, "limits": {"memory": 1073741824}}], "containerLogMaxSize": 1024,
             "failSwapOn": "no", "volumeStatsAggPeriod": "-1s", "logging": {"flushFrequency": 0, "verbosity": 0},
         }));
         assert_eq!(found, Vec::<String>::new());

@@ -17,7 +17,13 @@ const EVICTION_HARD: [(&str, &str); 5] = [
 /// Fills every field that has a default. May be called again: what is there stays.
 pub(super) fn fill(document: &mut Map<String, Value>) {
     derived(document);
-    fill_fields(document, KUBELET);
+    fill_fields(document, KUBELET, true);
+}
+
+/// The same after flags were laid over a filled document: a number that is zero now was asked for (`--max-pods=0`).
+pub(super) fn fill_after_flags(document: &mut Map<String, Value>) {
+    derived(document);
+    fill_fields(document, KUBELET, false);
 }
 
 /// What upstream gives a cluster admin who names no config file at all: settings from before authentication was the default
@@ -58,12 +64,18 @@ fn derived(document: &mut Map<String, Value>) {
     }
 }
 
-fn fill_fields(object: &mut Map<String, Value>, schema: &[Field]) {
+/// Whether thresholds are those of a configuration that names none.
+pub(super) fn is_eviction_hard(value: &Value) -> bool {
+    let is_default = |(signal, threshold): (&String, &Value)| EVICTION_HARD.iter().any(|(s, t)| s == signal && threshold == t);
+    value.as_object().is_some_and(|thresholds| thresholds.len() == EVICTION_HARD.len() && thresholds.iter().all(is_default))
+}
+
+fn fill_fields(object: &mut Map<String, Value>, schema: &[Field], replace_numbers: bool) {
     for field in schema {
         let (json, replace_zero) = match field.default {
             Default::Absent => continue,
             Default::Json(json) => (json, false),
-            Default::ForZero(json) => (json, true),
+            Default::ForZero(json) => (json, replace_numbers || !matches!(field.kind, Kind::Int(..))),
         };
         let open = object.get(field.name).is_none_or(|value| replace_zero && is_zero(value));
         if open {
@@ -71,7 +83,7 @@ fn fill_fields(object: &mut Map<String, Value>, schema: &[Field]) {
             object.insert(field.name.to_owned(), serde_json::from_str(json).unwrap_or_default());
         }
         if let (Kind::Struct(inner), Some(Value::Object(value))) = (&field.kind, object.get_mut(field.name)) {
-            fill_fields(value, inner);
+            fill_fields(value, inner, replace_numbers);
         }
     }
 }

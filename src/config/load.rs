@@ -7,7 +7,10 @@ use std::ffi::OsString;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Config, ConfigError, Invocation, KubeletConfiguration, Options, defaults, document, flags, unserved, validate};
+use super::view::View;
+use super::{
+    Config, ConfigError, Invocation, KubeletConfiguration, Options, cpu_list, defaults, document, flags, gates, unserved, validate,
+};
 
 /// The Kubernetes release that this agent stands for, as kubeadm and the API server's clients expect to read it.
 pub const KUBERNETES_VERSION: &str = "v1.36.3";
@@ -47,9 +50,10 @@ pub fn load(args: Vec<OsString>) -> Result<Invocation, ConfigError> {
             document::merge(&mut config, patch);
         }
     }
+    defaults::fill(&mut config);
     let mut options = Options::default();
     flags::apply(&line.given, &mut config, &mut options, &mut problems, &mut warnings);
-    defaults::fill(&mut config);
+    defaults::fill_after_flags(&mut config);
     // Values of a wrong type would only lead to more lines about the same mistakes.
     if problems.is_empty() {
         validate::validate(&config, &mut problems);
@@ -58,10 +62,24 @@ pub fn load(args: Vec<OsString>) -> Result<Invocation, ConfigError> {
         return Err(ConfigError { problems });
     }
     warnings.extend(unserved::warning(&config));
+    warnings.extend(unserved::flags_warning(&options));
+    warnings.extend(gates::warning(&View(&config)));
+    reserve_cpus(&mut config);
     let mut config = complete(config)?;
     config.options = options;
     config.warnings = warnings;
     Ok(Invocation::Run(Box::new(config)))
+}
+
+/// `reservedSystemCPUs` says how much CPU the system and the agent keep, whatever else is said (cmd/kubelet/app/server.go).
+fn reserve_cpus(config: &mut Map<String, Value>) {
+    let Some(count) = config.get("reservedSystemCPUs").and_then(Value::as_str).and_then(cpu_list::count) else { return };
+    if let Some(Value::Object(reserved)) = config.get_mut("kubeReserved") {
+        reserved.remove("cpu");
+    }
+    if let Some(Value::Object(reserved)) = config.get_mut("systemReserved") {
+        reserved.insert("cpu".to_owned(), count.to_string().into());
+    }
 }
 
 /// The typed form of a complete, valid configuration.

@@ -7,10 +7,13 @@
 //! flags to the same fields, `types.rs` is what other rooms read.
 
 mod check;
+mod cpu_list;
 mod defaults;
 mod document;
 pub mod duration;
 mod flags;
+mod gated;
+mod gates;
 pub mod hostcheck;
 mod labels;
 mod load;
@@ -18,6 +21,7 @@ mod nearest;
 mod options;
 mod schema;
 mod threshold;
+mod tls_names;
 mod types;
 mod unserved;
 mod validate;

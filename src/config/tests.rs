@@ -136,7 +136,7 @@ fn precedence_and_relative_paths() {
         root,
         "etc/c.yaml",
         &format!(
-            "{HEADER}maxPods: 10\nport: 1001\nhealthzPort: 1002\nstaticPodPath: ../manifests\nclusterDNS: [10.0.0.1, 10.0.0.2]\nfeatureGates: {{A: true, B: true}}\n"
+            "{HEADER}maxPods: 10\nport: 1001\nhealthzPort: 1002\nstaticPodPath: ../manifests\nclusterDNS: [10.0.0.1, 10.0.0.2]\nfeatureGates: {{MemoryQoS: true, NodeLogQuery: true, ImageVolume: true}}\n"
         ),
     );
     write(
@@ -148,16 +148,17 @@ fn precedence_and_relative_paths() {
     write(root, "d/30/x.conf", &format!("{HEADER}podsPerCore: 3\n"));
     write(root, "d/99.yaml", "not read");
     let config_dir = root.join("d").display().to_string();
-    let config =
-        run(&["--config", &path, "--config-dir", &config_dir, "--port=3001", "--feature-gates=B=false"]).expect("accepted").kubelet;
+    let config = run(&["--config", &path, "--config-dir", &config_dir, "--port=3001", "--feature-gates=MemoryQoS=false,AllAlpha=true"])
+        .expect("accepted")
+        .kubelet;
     assert_eq!((config.max_pods, config.port, config.healthz_port, config.pods_per_core), (30, 3001, 1002, 3));
     assert_eq!(config.cluster_dns.len(), 1, "lists are replaced");
     assert_eq!(config.static_pod_path, root.join("manifests"));
     assert_eq!(config.tls_cert_file, root.join("d/a.crt"));
     assert_eq!(config.eviction_hard.len(), 4, "null takes one default away");
     assert!(!config.fail_swap_on, "booleans of YAML 1.1 work in drop-ins too");
-    assert_eq!(config.feature_gates.get("A"), Some(&true));
-    assert_eq!(config.feature_gates.get("B"), Some(&false));
+    assert_eq!(config.feature_gates.get("ImageVolume"), Some(&true));
+    assert_eq!(config.feature_gates.get("MemoryQoS"), Some(&false));
 
     write(root, "d/40.conf", "maxPods: 1\n");
     write(root, "d/50.conf", &format!("{HEADER}maxPods: many\n"));
@@ -205,4 +206,42 @@ fn version_and_help() {
     }
     assert_eq!(run(&["--version=v1.2.3"]).map(|_| ()), Err(vec!["--version: expected true or raw, got \"v1.2.3\"".to_owned()]));
     assert_eq!(run(&["--help", "--confg=x"]).map(|_| ()), Err(vec!["unknown flag --confg; did you mean --config?".to_owned()]));
+}
+
+#[test]
+fn zeros_of_flags_are_meant() {
+    let config = run(&["--max-pods=0", "--registry-burst=0"]).expect("accepted").kubelet;
+    assert_eq!((config.max_pods, config.registry_burst), (0, 0));
+    assert_eq!(file(&format!("{HEADER}maxPods: 0\n")).expect("accepted").kubelet.max_pods, 110);
+}
+
+#[test]
+fn reserved_cpus_win_over_reserved_amounts() {
+    let text =
+        format!("{HEADER}reservedSystemCPUs: 0-1,4\nsystemReserved: {{cpu: 100m, memory: 1Gi}}\nkubeReserved: {{cpu: 200m, pid: '10'}}\n");
+    let config = file(&text).expect("accepted").kubelet;
+    assert_eq!(config.system_reserved, Reserved { milli_cpu: 3000, memory: 1 << 30, ..Reserved::default() });
+    assert_eq!(config.kube_reserved, Reserved { pids: 10, ..Reserved::default() });
+}
+
+#[test]
+fn what_has_no_effect_yet_is_said() {
+    let text = format!(
+        "{HEADER}allowedUnsafeSysctls: [net.core.somaxconn]\nconfigMapAndSecretChangeDetectionStrategy: Cache\nkubeAPIQPS: 5\n\
+         evictionHard: {{memory.available: 200Mi}}\nfeatureGates: {{NodeSwap: true}}\n"
+    );
+    let warnings = file(&text).expect("accepted").warnings;
+    assert_eq!(
+        warnings,
+        [
+            "settings that are accepted but not acted on yet: allowedUnsafeSysctls, configMapAndSecretChangeDetectionStrategy, kubeAPIQPS, \
+             evictionHard, featureGates",
+            "feature gates that will be removed in a future release: NodeSwap",
+        ]
+    );
+    let warnings = run(&["--maximum-dead-containers=5", "--bootstrap-kubeconfig=/b"]).expect("accepted").warnings;
+    assert!(
+        warnings.contains(&"flags that are accepted but not acted on yet: --bootstrap-kubeconfig, --maximum-dead-containers".to_owned()),
+        "{warnings:?}"
+    );
 }

@@ -24,8 +24,8 @@ pub struct Reserved {
 pub enum Threshold {
     /// That many bytes, inodes or process ids.
     Amount(i64),
-    /// That share of the capacity, from 0 to 1.
-    Share(f64),
+    /// That share of the capacity, from 0 to 1. No more exact than upstream has it, or the sums would differ by a byte.
+    Share(f32),
 }
 
 impl Threshold {
@@ -33,8 +33,8 @@ impl Threshold {
     pub fn of(self, capacity: i64) -> i64 {
         match self {
             Self::Amount(amount) => amount,
-            // Upstream computes with float32 and cuts off (pkg/kubelet/eviction/api/types.go, GetThresholdQuantity).
-            Self::Share(share) => (capacity as f64 * share) as i64,
+            // pkg/kubelet/eviction/api/types.go, GetThresholdQuantity: a float32 taken for a float64, and the rest cut off.
+            Self::Share(share) => (capacity as f64 * f64::from(share)) as i64,
         }
     }
 }
@@ -81,7 +81,7 @@ pub(super) fn parse_reserved(map: &BTreeMap<String, String>) -> Result<Reserved,
 /// Reads one threshold; `Ok(None)` for `0%` and `100%`, which switch a signal off.
 pub(super) fn parse_threshold(text: &str) -> Result<Option<Threshold>, String> {
     if let Some(number) = text.strip_suffix('%') {
-        return match number.parse::<f64>() {
+        return match number.parse::<f32>() {
             Ok(0.0 | 100.0) => Ok(None),
             Ok(percent) if percent > 0.0 && percent < 100.0 => Ok(Some(Threshold::Share(percent / 100.0))),
             _ => Err(format!("{text:?} is not a percentage from 0% to 100%")),
@@ -93,6 +93,19 @@ pub(super) fn parse_threshold(text: &str) -> Result<Option<Threshold>, String> {
         return Err(format!("must be more than zero, got {text:?}"));
     }
     Ok(Some(Threshold::Amount(quantity.value())))
+}
+
+/// Checks how much an eviction frees at least.
+pub(super) fn check_reclaim(text: &str) -> Result<(), String> {
+    if let Some(number) = text.strip_suffix('%') {
+        let is_good = number.parse::<f32>().is_ok_and(|percent| percent > 0.0);
+        return if is_good { Ok(()) } else { Err(format!("{text:?} is not a percentage above 0%")) };
+    }
+    match text.parse::<Quantity>() {
+        Ok(quantity) if quantity.is_negative() => Err(format!("must not be negative, got {text:?}")),
+        Ok(_) => Ok(()),
+        Err(_) => Err(format!("{text:?} is neither a quantity such as 100Mi nor a percentage such as 10%")),
+    }
 }
 
 pub(super) fn deserialize_reserved<'de, D: Deserializer<'de>>(input: D) -> Result<Reserved, D::Error> {
@@ -123,7 +136,11 @@ mod tests {
         for bad in ["", "%", "101%", "-1%", "0", "-5Mi", "NaN%", "ten"] {
             assert!(parse_threshold(bad).is_err(), "{bad}");
         }
-        assert_eq!(Threshold::Share(0.1).of(1000), 100);
+        let of = |text: &str, capacity| parse_threshold(text).ok().flatten().map(|threshold| threshold.of(capacity));
+        assert_eq!(of("10%", 1000), Some(100));
+        assert_eq!(of("10%", 100 << 30), Some(10_737_418_400));
+        assert_eq!(of("15%", 100 << 30), Some(16_106_128_000));
+        assert_eq!(of("5%", 100 << 30), Some(5_368_709_200));
         assert_eq!(Threshold::Amount(7).of(1000), 7);
     }
 

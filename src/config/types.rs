@@ -42,6 +42,9 @@ pub struct KubeletConfiguration {
     pub tls_private_key_file: PathBuf,
     /// Oldest TLS version that the server accepts.
     pub tls_min_version: TlsVersion,
+    /// Cipher suites of TLS 1.2 by IANA name; empty for the defaults.
+    #[serde(default)]
+    pub tls_cipher_suites: Vec<String>,
     /// Renew the client certificate before it expires.
     pub rotate_certificates: bool,
     /// Ask the API server for a serving certificate.
@@ -97,6 +100,8 @@ pub struct KubeletConfiguration {
     pub node_status_max_images: i32,
     /// Register the Node object.
     pub register_node: bool,
+    /// A controller, and not the agent, attaches volumes to this node.
+    pub enable_controller_attach_detach: bool,
     /// Taints of a newly registered Node.
     pub register_with_taints: Vec<Taint>,
     /// `spec.providerID` of the Node, or empty.

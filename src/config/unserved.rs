@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::check::is_zero;
 use super::schema::{self, Default};
 use super::view::View;
+use super::{Options, defaults};
 
 /// Dotted paths. Whoever implements one takes it off this list.
 const UNSERVED: &[&str] = &[
@@ -12,7 +13,6 @@ const UNSERVED: &[&str] = &[
     "staticPodURL",
     "staticPodURLHeader",
     "readOnlyPort",
-    "tlsCipherSuites",
     "tlsCurvePreferences",
     "rotateCertificates",
     "serverTLSBootstrap",
@@ -26,16 +26,24 @@ const UNSERVED: &[&str] = &[
     "kubeletCgroups",
     "systemCgroups",
     "cpuManagerPolicy",
+    "cpuManagerPolicyOptions",
     "memoryManagerPolicy",
     "topologyManagerPolicy",
+    "topologyManagerPolicyOptions",
+    "topologyManagerScope",
     "qosReserved",
     "podCIDR",
+    "allowedUnsafeSysctls",
+    "configMapAndSecretChangeDetectionStrategy",
+    "kubeAPIQPS",
+    "kubeAPIBurst",
+    "volumePluginDir",
+    "evictionHard",
     "evictionSoft",
     "evictionMinimumReclaim",
     "protectKernelDefaults",
     "featureGates",
     "memorySwap.swapBehavior",
-    "reservedSystemCPUs",
     "kernelMemcgNotification",
     "enableSystemLogQuery",
     "shutdownGracePeriod",
@@ -52,6 +60,8 @@ pub(super) fn warning(config: &Map<String, Value>) -> Option<String> {
     let is_set = |path: &&&str| {
         let default = schema::find(path).map(|field| &field.default);
         config.value(path).is_some_and(|value| match default {
+            // The thresholds that everybody has are no news; they count for what pods may use.
+            _ if **path == "evictionHard" => !defaults::is_eviction_hard(value),
             Some(Default::Json(json) | Default::ForZero(json)) => {
                 serde_json::from_str::<Value>(json).is_ok_and(|default| default != *value)
             }
@@ -62,11 +72,26 @@ pub(super) fn warning(config: &Map<String, Value>) -> Option<String> {
     (!set.is_empty()).then(|| format!("settings that are accepted but not acted on yet: {}", set.join(", ")))
 }
 
+/// The warning about flags that set something nobody reads yet.
+pub(super) fn flags_warning(options: &Options) -> Option<String> {
+    let none = Options::default();
+    let flags = [
+        ("--bootstrap-kubeconfig", options.bootstrap_kubeconfig != none.bootstrap_kubeconfig),
+        ("--minimum-container-ttl-duration", options.minimum_container_ttl != none.minimum_container_ttl),
+        (
+            "--maximum-dead-containers-per-container",
+            options.maximum_dead_containers_per_container != none.maximum_dead_containers_per_container,
+        ),
+        ("--maximum-dead-containers", options.maximum_dead_containers != none.maximum_dead_containers),
+    ];
+    let set: Vec<&str> = flags.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect();
+    (!set.is_empty()).then(|| format!("flags that are accepted but not acted on yet: {}", set.join(", ")))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::super::defaults;
     use super::*;
 
     #[test]

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::threshold::{SIGNALS, parse_reserved, parse_threshold};
+use super::threshold::{SIGNALS, check_reclaim, parse_reserved, parse_threshold};
 use super::view::View;
-use super::{duration, labels};
+use super::{cpu_list, duration, gated, gates, labels, tls_names};
+use crate::model::quantity::Quantity;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -18,8 +19,12 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(super) fn validate(config: &Map<String, Value>, problems: &mut Vec<String>) {
     let config = View(config);
     let mut found = Vec::new();
+    gates::check(&config, &mut found);
+    gated::check(&config, &mut found);
+    tls_names::check(&config, &mut found);
     images_and_logs(&config, &mut found);
     node_allocatable(&config, &mut found);
+    reserved_memory(&config, &mut found);
     eviction(&config, &mut found);
     taints(&config, &mut found);
     shutdown(&config, &mut found);
@@ -48,6 +53,11 @@ fn images_and_logs(config: &View, found: &mut Vec<String>) {
         found.push(
             "preloadedImagesVerificationAllowlist needs imagePullCredentialsVerificationPolicy: NeverVerifyAllowlistedImages".to_owned(),
         );
+    }
+    for pattern in config.texts("preloadedImagesVerificationAllowlist") {
+        if let Err(problem) = check_image_pattern(pattern) {
+            found.push(format!("preloadedImagesVerificationAllowlist: {pattern:?} {problem}"));
+        }
     }
     if config.duration("containerLogMonitorInterval") < 3 * SECOND {
         found.push("containerLogMonitorInterval must be 3s or more".to_owned());
@@ -95,7 +105,7 @@ fn node_allocatable(config: &View, found: &mut Vec<String>) {
         if !(config.text("systemReservedCgroup").is_empty() && config.text("kubeReservedCgroup").is_empty()) {
             found.push("reservedSystemCPUs excludes systemReservedCgroup and kubeReservedCgroup".to_owned());
         }
-        if !is_cpu_list(cpus) {
+        if cpu_list::count(cpus).is_none() {
             found.push(format!("reservedSystemCPUs must be a list such as \"0-3,8\", got {cpus:?}"));
         }
     }
@@ -108,12 +118,47 @@ fn node_allocatable(config: &View, found: &mut Vec<String>) {
     }
 }
 
+fn reserved_memory(config: &View, found: &mut Vec<String>) {
+    let mut seen = BTreeSet::new();
+    for (index, entry) in config.list("reservedMemory").iter().enumerate() {
+        let node = entry.get("numaNode").and_then(Value::as_i64).unwrap_or_default();
+        for (resource, amount) in entry.get("limits").and_then(Value::as_object).into_iter().flatten() {
+            let mut problem = |what: &str| found.push(format!("reservedMemory[{index}].limits[{resource:?}]: {what}"));
+            if resource != "memory" && !resource.starts_with("hugepages-") {
+                problem("can't be reserved; what can be: memory, hugepages-<size>");
+            }
+            if amount.as_str().and_then(|text| text.parse::<Quantity>().ok()).is_none_or(|amount| amount.milli_value() == 0) {
+                problem("must not be zero");
+            }
+            if !seen.insert((node, resource)) {
+                problem(&format!("is given twice for NUMA node {node}"));
+            }
+        }
+    }
+}
+
+/// An image without tag and digest, or all images below a path (pkg/kubelet/images/pullmanager/image_pull_policies.go).
+fn check_image_pattern(pattern: &str) -> Result<(), &'static str> {
+    let (path, is_wildcard) = pattern.strip_suffix('*').filter(|path| path.ends_with('/')).map_or((pattern, false), |path| (path, true));
+    let last = path.rsplit('/').next().unwrap_or_default();
+    match () {
+        () if pattern.trim() != pattern => Err("must not begin or end with blanks"),
+        () if path.is_empty() || path == "/" => Err("names no image and no registry"),
+        () if path.contains('*') => Err("may have a wildcard only as its end: /*"),
+        () if is_wildcard => Ok(()),
+        () if path.contains('@') || last.contains(':') => Err("must have neither tag nor digest"),
+        () if last.is_empty() || path.contains(char::is_whitespace) => Err("is no image's name"),
+        () => Ok(()),
+    }
+}
+
 fn eviction(config: &View, found: &mut Vec<String>) {
+    let unknown = || format!("unknown signal; known are {}", SIGNALS.join(", "));
     let soft_graces = config.map("evictionSoftGracePeriod");
     for field in ["evictionHard", "evictionSoft"] {
         for (signal, text) in config.map(field) {
             if !SIGNALS.contains(&signal.as_str()) {
-                found.push(format!("{field}[{signal:?}]: unknown signal; known are {}", SIGNALS.join(", ")));
+                found.push(format!("{field}[{signal:?}]: {}", unknown()));
             } else if let Err(problem) = parse_threshold(&text) {
                 found.push(format!("{field}[{signal:?}]: {problem}"));
             } else if field == "evictionSoft" && !soft_graces.contains_key(&signal) {
@@ -121,8 +166,17 @@ fn eviction(config: &View, found: &mut Vec<String>) {
             }
         }
     }
+    for (signal, text) in config.map("evictionMinimumReclaim") {
+        if !SIGNALS.contains(&signal.as_str()) {
+            found.push(format!("evictionMinimumReclaim[{signal:?}]: {}", unknown()));
+        } else if let Err(problem) = check_reclaim(&text) {
+            found.push(format!("evictionMinimumReclaim[{signal:?}]: {problem}"));
+        }
+    }
     for (signal, text) in soft_graces {
-        if !matches!(duration::parse_signed(&text), Some((false, _))) {
+        if !SIGNALS.contains(&signal.as_str()) {
+            found.push(format!("evictionSoftGracePeriod[{signal:?}]: {}", unknown()));
+        } else if !matches!(duration::parse_signed(&text), Some((false, _))) {
             found.push(format!("evictionSoftGracePeriod[{signal:?}]: expected a duration such as \"2m0s\", got {text:?}"));
         }
     }
@@ -186,20 +240,10 @@ fn runtime_and_server(config: &View, found: &mut Vec<String>) {
     if !(throttling > 0.0 && throttling <= 1.0) {
         found.push(format!("memoryThrottlingFactor must be more than 0 and at most 1, got {throttling}"));
     }
-    if config.text("memoryReservationPolicy") == "TieredReservation" && !config.is_on("featureGates.MemoryQoS") {
-        found.push("memoryReservationPolicy: TieredReservation needs the feature gate MemoryQoS".to_owned());
-    }
     let ids = config.int("userNamespaces.idsPerPod");
     if ids % 65536 != 0 {
         found.push(format!("userNamespaces.idsPerPod must be a multiple of 65536, got {ids}"));
     }
-}
-
-fn is_cpu_list(text: &str) -> bool {
-    text.split(',').all(|part| {
-        let (from, to) = part.split_once('-').unwrap_or((part, part));
-        matches!((from.parse::<u32>(), to.parse::<u32>()), (Ok(from), Ok(to)) if from <= to)
-    })
 }
 
 #[cfg(test)]
@@ -217,9 +261,19 @@ mod tests {
         problems
     }
 
+    fn allowing(image: &str) -> Value {
+        json!({
+            "preloadedImagesVerificationAllowlist": [image],
+            "imagePullCredentialsVerificationPolicy": "NeverVerifyAllowlistedImages",
+        })
+    }
+
     #[test]
     fn the_defaults_are_valid() {
         assert_eq!(problems(json!({})), Vec::<String>::new());
+        for image in ["docker.io/library/*", "registry:5000/a/b", "nginx"] {
+            assert_eq!(problems(allowing(image)), Vec::<String>::new(), "{image}");
+        }
     }
 
     /// One broken rule each, and a word that its message must hold.
@@ -231,7 +285,33 @@ mod tests {
             (json!({"serializeImagePulls": true, "maxParallelImagePulls": 2}), "serializeImagePulls: false"),
             (json!({"preloadedImagesVerificationAllowlist": ["a"]}), "NeverVerifyAllowlistedImages"),
             (json!({"containerLogMonitorInterval": "2s"}), "3s or more"),
+            (allowing("docker.io/library/nginx:1"), "neither tag nor digest"),
+            (allowing("docker.io/*/nginx"), "/*"),
+            (allowing("/*"), "no registry"),
+            (allowing(" a"), "blanks"),
             (json!({"podLogsDir": "/var//log"}), "podLogsDir"),
+            (json!({"featureGates": {"NoSuchGate": true}}), "unrecognized feature gate: NoSuchGate"),
+            (json!({"shutdownGracePeriod": "10s", "featureGates": {"GracefulNodeShutdown": false}}), "GracefulNodeShutdown"),
+            (
+                json!({"crashLoopBackOff": {"maxContainerRestartPeriod": "1m"}, "featureGates": {"KubeletCrashLoopBackOffMax": false}}),
+                "KubeletCrashLoopBackOffMax",
+            ),
+            (json!({"serverTLSBootstrap": true, "featureGates": {"AllBeta": false}}), "RotateKubeletServerCertificate"),
+            (json!({"logging": {"options": {"json": {"splitStream": true}}}}), "LoggingAlphaOptions"),
+            (json!({"logging": {"options": {"text": {"infoBufferSize": "1Ki"}}}}), "LoggingAlphaOptions"),
+            (json!({"tlsCipherSuites": ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA25"]}), "did you mean"),
+            (json!({"tlsCurvePreferences": [29, 29]}), "twice"),
+            (json!({"tlsCurvePreferences": [7]}), "not supported"),
+            (json!({"reservedMemory": [{"numaNode": 0, "limits": {"cpu": "1"}}]}), "can't be reserved"),
+            (json!({"reservedMemory": [{"numaNode": 0, "limits": {"memory": "0"}}]}), "zero"),
+            (
+                json!({"reservedMemory": [{"numaNode": 0, "limits": {"memory": "1"}}, {"numaNode": 0, "limits": {"memory": "1"}}]}),
+                "twice for NUMA node 0",
+            ),
+            (json!({"evictionMinimumReclaim": {"memory.free": "1Gi"}}), "unknown signal"),
+            (json!({"evictionMinimumReclaim": {"memory.available": "-1"}}), "negative"),
+            (json!({"evictionMinimumReclaim": {"memory.available": "0%"}}), "above 0%"),
+            (json!({"evictionSoftGracePeriod": {"memory.free": "1m"}}), "unknown signal"),
             (json!({"podLogsDir": "/var/lög"}), "ASCII"),
             (json!({"enableSystemLogQuery": true, "enableSystemLogHandler": false}), "enableSystemLogHandler"),
             (json!({"systemReserved": {"cpu": "-1"}}), "systemReserved[\"cpu\"]"),

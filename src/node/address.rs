@@ -13,6 +13,8 @@ use tracing::debug;
 
 /// A resolver that is down must not hold up the start.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(2);
+/// Between looks while the node has no address yet.
+const START_RETRY: Duration = Duration::from_secs(2);
 
 /// Why the node has no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,10 +43,58 @@ pub struct Local {
     pub up: bool,
 }
 
-/// Finds the node's addresses, primary family first. `given` is `--node-ip`: at most one address a family.
-pub async fn find(given: &[IpAddr], name: &str) -> Result<Vec<IpAddr>, AddressError> {
+/// Finds the node's addresses.
+#[derive(Debug, Clone)]
+pub enum Finder {
+    /// On this host.
+    Host {
+        /// `--node-ip`: at most one address a family.
+        given: Vec<IpAddr>,
+        /// The node's name.
+        name: String,
+    },
+    /// What a test says.
+    #[cfg(test)]
+    Fake(std::sync::Arc<std::sync::Mutex<Result<Vec<IpAddr>, AddressError>>>),
+}
+
+impl Finder {
+    /// The addresses, primary family first. `known` is what was found before; empty the first time.
+    pub async fn find(&self, known: &[IpAddr]) -> Result<Vec<IpAddr>, AddressError> {
+        match self {
+            Self::Host { given, name } => find(given, name, known).await,
+            #[cfg(test)]
+            Self::Fake(answer) => answer.lock().expect("lock").clone(),
+        }
+    }
+
+    /// The addresses at the start, waited for as long as there are none: the network may come up after the agent.
+    pub async fn wait(&self) -> Vec<IpAddr> {
+        let mut told = None;
+        loop {
+            match self.find(&[]).await {
+                Ok(ips) => return ips,
+                Err(error) => {
+                    if told.as_ref() != Some(&error) {
+                        tracing::error!("{error}; the agent waits until there is one");
+                    }
+                    told = Some(error);
+                }
+            }
+            tokio::time::sleep(START_RETRY).await;
+        }
+    }
+}
+
+async fn find(given: &[IpAddr], name: &str, known: &[IpAddr]) -> Result<Vec<IpAddr>, AddressError> {
     let local = local()?;
-    let resolved = if needs_lookup(given, name, &local) { lookup(name).await } else { Vec::new() };
+    let resolved = if needs_lookup(given, name, &local) { lookup(name).await } else { Some(Vec::new()) };
+    let is_good = !known.is_empty() && known.iter().all(|ip| validate(*ip, &local).is_ok());
+    let resolved = match resolved {
+        // A resolver that is down for a while must not make the node move to another of its addresses.
+        None if is_good => return Ok(known.to_vec()),
+        resolved => resolved.unwrap_or_default(),
+    };
     let routes = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let v4 = default_interface_v4(&routes("/proc/net/route"));
     let v6 = default_interface_v6(&routes("/proc/net/ipv6_route"));
@@ -62,16 +112,20 @@ fn local() -> Result<Vec<Local>, AddressError> {
     Ok(all.collect())
 }
 
-async fn lookup(name: &str) -> Vec<IpAddr> {
+/// What the name resolves to; `None` when the resolver doesn't answer.
+async fn lookup(name: &str) -> Option<Vec<IpAddr>> {
     match timeout(LOOKUP_DEADLINE, tokio::net::lookup_host((name, 0))).await {
-        Ok(Ok(found)) => found.map(|address| address.ip().to_canonical()).collect(),
+        Ok(Ok(found)) => Some(found.map(|address| address.ip().to_canonical()).collect()),
         Ok(Err(error)) => {
             debug!("node name {name:?} can't be resolved: {error}");
-            Vec::new()
+            // glibc's and musl's words for EAI_AGAIN: the standard library hands on nothing else.
+            let text = error.to_string();
+            let later = ["Temporary failure", "Try again"].iter().any(|words| text.contains(words));
+            (!later).then(Vec::new)
         }
         Err(_) => {
             debug!("node name {name:?} was not resolved within {LOOKUP_DEADLINE:?}");
-            Vec::new()
+            None
         }
     }
 }

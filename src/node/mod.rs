@@ -7,6 +7,7 @@
 pub mod address;
 mod lease;
 pub mod machine;
+mod not_ready;
 mod object;
 mod probe;
 mod register;
@@ -15,6 +16,7 @@ mod status;
 mod transitions;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +27,10 @@ use tokio::task::JoinSet;
 use crate::api::{Api, Recorder};
 use crate::model::node::NodeFacts;
 use crate::runtime::Runtime;
+use address::Finder;
 use machine::Machine;
+
+pub use not_ready::NotReady;
 
 /// What the configuration says about the node's object.
 #[derive(Debug, Clone)]
@@ -40,8 +45,10 @@ pub struct NodeSettings {
     pub provider_id: String,
     /// `--cloud-provider=external`: a controller sets the addresses and takes the first taint away.
     pub external_cloud_provider: bool,
-    /// Whether the addresses were given with `--node-ip`, and not found out.
-    pub addresses_given: bool,
+    /// `--node-ip`; an unspecified address only chooses the family, and none means that a cloud controller may know better.
+    pub node_ips: Vec<IpAddr>,
+    /// `enableControllerAttachDetach`: a controller attaches volumes to the node.
+    pub controller_attach_detach: bool,
     /// Port of the agent's server, for `daemonEndpoints`.
     pub server_port: u16,
     /// How often the status is computed (`nodeStatusUpdateFrequency`).
@@ -60,7 +67,7 @@ pub struct NodeSettings {
 pub struct NodeDeps {
     /// The API server.
     pub api: Arc<dyn Api>,
-    /// The container runtime: asked for its health at each status, for images every five minutes.
+    /// The container runtime: asked for its health at each status, for images once a minute at most.
     pub runtime: Arc<dyn Runtime>,
     /// The machine as read at start.
     pub machine: Machine,
@@ -70,8 +77,10 @@ pub struct NodeDeps {
     pub settings: NodeSettings,
     /// For events about the node.
     pub recorder: Recorder,
-    /// Why the node is not ready, besides the runtime: one sentence each. Empty when nothing is in the way.
-    pub not_ready: watch::Receiver<Vec<String>>,
+    /// Finds the node's addresses anew at each status: DHCP and people change them.
+    pub addresses: Finder,
+    /// Why the node is not ready, besides the runtime.
+    pub not_ready: NotReady,
 }
 
 /// The running room. Dropping it ends its tasks.
@@ -87,9 +96,20 @@ impl NodeHandle {
         self.node.clone()
     }
 
+    /// For those who change what the status tells.
+    pub fn refresher(&self) -> Refresher {
+        Refresher(self.refresh.clone())
+    }
+}
+
+/// Asks for a new status. Clones are cheap.
+#[derive(Debug, Clone)]
+pub struct Refresher(Arc<Notify>);
+
+impl Refresher {
     /// Images were pulled or removed, or the runtime was restarted: look again, and report soon.
     pub fn refresh(&self) {
-        self.refresh.notify_one();
+        self.0.notify_one();
     }
 }
 

@@ -58,8 +58,12 @@ pub fn labels(settings: &NodeSettings, hostname: &str, architecture: &str) -> BT
 }
 
 fn annotations(settings: &NodeSettings, facts: &NodeFacts) -> BTreeMap<String, String> {
-    let mut annotations = BTreeMap::from([(ATTACH_DETACH.to_owned(), "true".to_owned())]);
-    if settings.external_cloud_provider && settings.addresses_given {
+    let mut annotations = BTreeMap::new();
+    if settings.controller_attach_detach {
+        annotations.insert(ATTACH_DETACH.to_owned(), "true".to_owned());
+    }
+    // An unspecified address only chooses the family: what was found for it is no order to the cloud controller.
+    if settings.external_cloud_provider && settings.node_ips.first().is_some_and(|ip| !ip.is_unspecified()) {
         let ips: Vec<String> = facts.ips.iter().map(ToString::to_string).collect();
         annotations.insert(PROVIDED_IP.to_owned(), ips.join(","));
     }
@@ -130,7 +134,7 @@ mod tests {
         let mut settings = settings();
         settings.labels = BTreeMap::from([("kubernetes.io/hostname".into(), "other".into()), ("a/b".into(), "c".into())]);
         settings.external_cloud_provider = true;
-        settings.addresses_given = true;
+        settings.node_ips = facts().ips;
         let node = initial(&settings, &facts(), "arm64", NodeStatus::default());
         let labels = node.metadata.labels.expect("labels");
         let of = |name: &str| labels.get(name).map(String::as_str);
@@ -140,6 +144,23 @@ mod tests {
         assert_eq!(annotations.get(ATTACH_DETACH).map(String::as_str), Some("true"));
         let taints = node.spec.expect("spec").taints.expect("taints");
         assert_eq!(taints.first().map(|t| t.key.as_str()), Some(UNINITIALIZED));
+    }
+
+    #[test]
+    fn annotations_follow_the_settings() {
+        let mut settings = settings();
+        settings.external_cloud_provider = true;
+        let right = |settings: &NodeSettings| initial(settings, &facts(), "amd64", NodeStatus::default()).metadata.annotations;
+        for family in ["0.0.0.0", "::"] {
+            settings.node_ips = vec![family.parse().expect("address")];
+            assert_eq!(right(&settings), Some(BTreeMap::from([(ATTACH_DETACH.to_owned(), "true".to_owned())])));
+        }
+        settings.controller_attach_detach = false;
+        assert_eq!(right(&settings), Some(BTreeMap::new()));
+        let mut existing = initial(&settings, &facts(), "amd64", NodeStatus::default()).metadata;
+        existing.annotations = Some(BTreeMap::from([(ATTACH_DETACH.into(), "true".into()), (PROVIDED_IP.into(), "1.2.3.4".into())]));
+        let patch = json!({"metadata": {"annotations": {ATTACH_DETACH: null, PROVIDED_IP: null}}});
+        assert_eq!(reconcile(&existing, &settings, &facts(), "amd64", When::Running), Some(patch));
     }
 
     #[test]

@@ -12,8 +12,8 @@ use crate::runtime::{Image, Runtime, RuntimeHealth, RuntimeVersion};
 const DEADLINE: Duration = Duration::from_secs(5);
 /// The last good answer counts for this long (`pkg/kubelet/runtime.go`, 30 s).
 const FRESH: Duration = Duration::from_secs(30);
-/// Images and version, unless told sooner.
-const LIST_IMAGES_EVERY: Duration = Duration::from_secs(300);
+/// Images and version, unless told sooner. Upstream looks every half minute, whether a status is due or not.
+const LIST_IMAGES_EVERY: Duration = Duration::from_secs(60);
 
 /// What is known of the runtime.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -74,7 +74,10 @@ impl Probe {
         match timeout(DEADLINE, self.runtime.health()).await {
             Ok(Ok(health)) => {
                 self.view.health = Some(health);
-                self.view.error = None;
+                if self.view.error.take().is_some() {
+                    // It may be another version by now.
+                    self.listed = None;
+                }
                 self.answered = Some(Instant::now());
             }
             Ok(Err(error)) => self.view.error = Some(error.to_string()),

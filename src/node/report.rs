@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
 use super::NodeDeps;
+use super::address::AddressError;
 use super::object::{self, When};
 use super::probe::Probe;
 use super::register::{Registered, put_right, register};
@@ -24,7 +25,7 @@ const EAGER: Duration = Duration::from_millis(100);
 const EAGER_FOR: Duration = Duration::from_secs(10);
 const LESS_EAGER: Duration = Duration::from_secs(1);
 const LESS_EAGER_FOR: Duration = Duration::from_secs(120);
-/// After [`super::NodeHandle::refresh`]: images come in groups.
+/// After [`super::Refresher::refresh`]: images come in groups.
 const REFRESH_AFTER: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
@@ -49,6 +50,8 @@ struct Reporter {
     next_report: Instant,
     backoff: Backoff,
     told: Option<Error>,
+    addressed: Instant,
+    address_error: Option<AddressError>,
     /// The pod CIDR that the runtime knows.
     pod_cidr: Option<String>,
 }
@@ -56,19 +59,7 @@ struct Reporter {
 pub async fn run(deps: NodeDeps, latest: watch::Sender<Option<Arc<Node>>>, refresh: Arc<Notify>) {
     let mut events = deps.api.watch_node();
     deps.recorder.node_event(EventType::Normal, "Starting", "Starting kubelet.");
-    let now = Instant::now();
-    let mut reporter = Reporter {
-        probe: Probe::new(deps.runtime.clone()),
-        latest,
-        started: now,
-        was_ready: false,
-        rebooted_told: false,
-        next_report: now,
-        backoff: Backoff::new(FIRST_PAUSE, deps.settings.update_frequency.max(FIRST_PAUSE)),
-        told: None,
-        pod_cidr: None,
-        deps,
-    };
+    let mut reporter = Reporter::new(deps, latest);
     loop {
         reporter.register().await;
         reporter.report(&mut events, &refresh).await;
@@ -78,6 +69,24 @@ pub async fn run(deps: NodeDeps, latest: watch::Sender<Option<Arc<Node>>>, refre
 }
 
 impl Reporter {
+    fn new(deps: NodeDeps, latest: watch::Sender<Option<Arc<Node>>>) -> Self {
+        let now = Instant::now();
+        Self {
+            probe: Probe::new(deps.runtime.clone()),
+            latest,
+            started: now,
+            was_ready: false,
+            rebooted_told: false,
+            next_report: now,
+            backoff: Backoff::new(FIRST_PAUSE, deps.settings.update_frequency.max(FIRST_PAUSE)),
+            told: None,
+            addressed: now,
+            address_error: None,
+            pod_cidr: None,
+            deps,
+        }
+    }
+
     async fn register(&mut self) {
         self.probe.look().await;
         let status = self.status(&NodeStatus::default());
@@ -105,8 +114,7 @@ impl Reporter {
 
     /// Keeps the status true until the object is gone.
     async fn report(&mut self, events: &mut BoxStream<'static, WatchEvent<Node>>, refresh: &Notify) {
-        let mut not_ready = self.deps.not_ready.clone();
-        not_ready.mark_unchanged();
+        let mut not_ready = self.deps.not_ready.subscribe();
         let mut next = Instant::now();
         loop {
             tokio::select! {
@@ -144,7 +152,7 @@ impl Reporter {
     async fn observe(&mut self, event: WatchEvent<Node>) -> Outcome {
         let is_current = |node: &Node| self.latest.borrow().as_ref().is_some_and(|l| l.metadata.uid == node.metadata.uid);
         match event {
-            WatchEvent::Applied(node) => self.accept(node),
+            WatchEvent::Applied(node) => self.accept_newer(node),
             WatchEvent::Deleted(node) if is_current(&node) => return Outcome::Gone,
             WatchEvent::Deleted(_) => {}
             WatchEvent::Snapshot(nodes) => match nodes.into_iter().next() {
@@ -159,22 +167,49 @@ impl Reporter {
     }
 
     /// Takes over the object unless a newer one is known: answers to patches and the watch overtake each other.
-    fn accept(&mut self, node: Node) {
+    fn accept_newer(&mut self, node: Node) {
         let version = |node: &Node| node.metadata.resource_version.as_ref().and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
+        let is_known =
+            self.latest.borrow().as_ref().is_some_and(|known| known.metadata.uid == node.metadata.uid && version(known) >= version(&node));
+        if !is_known {
+            self.accept(node);
+        }
+    }
+
+    /// Takes over the object whatever its version: after etcd was restored from a backup versions are lower than before.
+    fn accept(&mut self, node: Node) {
         let known = self.latest.borrow().clone();
-        if let Some(known) = &known {
-            if known.metadata.uid == node.metadata.uid && version(known) >= version(&node) {
-                return;
-            }
-            if let Some(reason) = transitions::of_cordon(known, &node) {
-                self.event(EventType::Normal, reason);
-            }
+        if let Some(reason) = known.and_then(|known| transitions::of_cordon(&known, &node)) {
+            self.event(EventType::Normal, reason);
         }
         self.latest.send_replace(Some(Arc::new(node)));
     }
 
+    /// Finds the addresses again, no more often than the status is due. They stay as they are while none can be found.
+    async fn find_addresses(&mut self) {
+        if self.addressed.elapsed() < self.deps.settings.update_frequency / 2 {
+            return;
+        }
+        self.addressed = Instant::now();
+        match self.deps.addresses.find(&self.deps.facts.ips).await {
+            Ok(ips) => {
+                self.address_error = None;
+                if ips != self.deps.facts.ips {
+                    info!("the node's addresses are now {ips:?}, they were {:?}", self.deps.facts.ips);
+                    self.deps.facts.ips = ips;
+                }
+            }
+            Err(error) => {
+                if self.address_error.as_ref() != Some(&error) {
+                    warn!("{error}; the node keeps its addresses {:?}", self.deps.facts.ips);
+                }
+                self.address_error = Some(error);
+            }
+        }
+    }
+
     fn status(&mut self, old: &NodeStatus) -> NodeStatus {
-        let not_ready = self.deps.not_ready.borrow_and_update().clone();
+        let not_ready = self.deps.not_ready.reasons();
         let inputs = Inputs {
             machine: &self.deps.machine,
             facts: &self.deps.facts,
@@ -190,6 +225,7 @@ impl Reporter {
     /// Looks at everything and tells the API server what is new.
     async fn sync(&mut self) -> Outcome {
         self.probe.look().await;
+        self.find_addresses().await;
         let Some(node) = self.latest.borrow().clone() else { return Outcome::Gone };
         self.tell_pod_cidr(&node).await;
         match self.update(&node).await {
@@ -213,7 +249,7 @@ impl Reporter {
         let (settings, facts, architecture) = (&self.deps.settings, &self.deps.facts, self.deps.machine.architecture);
         if object::reconcile(&node.metadata, settings, facts, architecture, When::Running).is_some() {
             let node = put_right(api.as_ref(), Node::clone(node), settings, facts, architecture, When::Running).await?;
-            self.accept(node);
+            self.accept_newer(node);
         }
         let known = node.status.clone().unwrap_or_default();
         let new = self.status(&known);
@@ -222,7 +258,7 @@ impl Reporter {
         let changed = status::patch(&known, &new, false).is_some();
         let node = api.patch_node_status(patch).await?;
         self.tell(&known, &new);
-        self.accept(node);
+        self.accept_newer(node);
         self.next_report = Instant::now() + if changed { self.random_report() } else { self.deps.settings.report_frequency };
         Ok(())
     }

@@ -74,7 +74,7 @@ fn addresses(inputs: &Inputs<'_>, old: &NodeStatus) -> Vec<NodeAddress> {
     if inputs.settings.external_cloud_provider {
         match &old.addresses {
             Some(theirs) if !theirs.is_empty() => return theirs.clone(),
-            _ if !inputs.settings.addresses_given => return vec![hostname],
+            _ if inputs.settings.node_ips.is_empty() => return vec![hostname],
             _ => {}
         }
     }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::cache::Cache;
+use super::client_cert::Shown;
 use crate::api::{self, Api};
 
 /// Tokens whose owner is remembered.
@@ -67,13 +68,15 @@ impl Authenticator {
         Self { api, settings, tokens: Mutex::new(Cache::new(CACHED_TOKENS)) }
     }
 
-    /// Recognises a user by the connection's certificate or else by the request's token.
-    pub async fn authenticate(&self, certificate: Option<&Arc<User>>, headers: &HeaderMap) -> Result<Arc<User>, Error> {
-        if let Some(user) = certificate {
-            return Ok(user.clone());
+    /// Recognises a user by the connection's certificate or else by the request's token. Who shows a certificate that doesn't count,
+    /// and nothing better, is not let in as nobody in particular.
+    pub async fn authenticate(&self, certificate: Shown, headers: &HeaderMap) -> Result<Arc<User>, Error> {
+        if let Shown::User(user) = certificate {
+            return Ok(user);
         }
         match bearer_token(headers) {
             Some(token) if self.settings.webhook => self.token(token).await?.ok_or(Error::Unauthorized),
+            _ if certificate != Shown::Nothing => Err(Error::Unauthorized),
             _ if self.settings.anonymous => Ok(Arc::new(anonymous())),
             _ => Err(Error::Unauthorized),
         }
@@ -122,7 +125,7 @@ fn reviewed(status: TokenReviewStatus) -> Option<User> {
     })
 }
 
-/// The user of a client certificate that TLS has verified: common name and organisations. `None` when it names nobody.
+/// The user of a client certificate, which is still to be verified: common name and organisations. `None` when it names nobody.
 pub fn of_certificate(der: &[u8]) -> Option<User> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let subject = certificate.subject();

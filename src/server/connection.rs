@@ -12,10 +12,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
-use super::authn;
+use super::client_cert::ClientCert;
 use super::handler::{Client, Handler};
+use super::reload::Acceptor;
 use super::upgrade::Relay;
 
 /// How long a client may take for the TLS handshake.
@@ -33,17 +33,17 @@ pub fn http() -> http1::Builder {
 }
 
 /// Serves one connection of the main listener to its end.
-pub async fn serve(handler: Arc<Handler>, acceptor: TlsAcceptor, tcp: TcpStream, address: IpAddr) {
+pub async fn serve(handler: Arc<Handler>, acceptor: Acceptor, tcp: TcpStream, address: IpAddr) {
     // Keystrokes must not wait for more.
     let _ = tcp.set_nodelay(true);
-    let tls = match timeout(HANDSHAKE, acceptor.accept(tcp)).await {
+    let tls = match timeout(HANDSHAKE, acceptor.tls.accept(tcp)).await {
         Ok(Ok(tls)) => tls,
         Ok(Err(error)) => return tracing::debug!(%address, %error, "TLS handshake failed"),
         Err(_) => return tracing::debug!(%address, "TLS handshake not done within {HANDSHAKE:?}"),
     };
-    let certificate = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let user = certificate.and_then(|der| authn::of_certificate(der)).map(Arc::new);
-    let client = Client { address, user, relay: Arc::new(Mutex::new(None)) };
+    let chain = tls.get_ref().1.peer_certificates();
+    let certificate = chain.zip(acceptor.clients).and_then(|(chain, verifier)| ClientCert::new(chain, verifier)).map(Arc::new);
+    let client = Client { address, certificate, relay: Arc::new(Mutex::new(None)) };
     let relay = client.relay.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (handler, client) = (handler.clone(), client.clone());

@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
+use rustls_pki_types::UnixTime;
 
-use super::authn::{self, Authenticator, User};
+use super::authn::{self, Authenticator};
 use super::authz::{self, Authorizer};
+use super::client_cert::{ClientCert, Shown};
 use super::health::Checks;
 use super::query::{self, Query};
 use super::response::{self, Body};
@@ -20,8 +22,8 @@ use super::{Parts, ServerSettings, logs, pods, streams};
 pub struct Client {
     /// Where it is.
     pub address: IpAddr,
-    /// Who its certificate says it is.
-    pub user: Option<Arc<User>>,
+    /// The certificate that it has shown.
+    pub certificate: Option<Arc<ClientCert>>,
     /// Where a request that upgrades the connection leaves what is to happen next.
     pub relay: Arc<Mutex<Option<Relay>>>,
 }
@@ -69,14 +71,13 @@ impl Handler {
     }
 
     async fn admit(&self, request: &Request<Incoming>, path: &str, client: &Client) -> Result<(), Response<Body>> {
-        let known = self.authenticator.authenticate(client.user.as_ref(), request.headers()).await;
-        let user = known.map_err(|error| {
-            let status = match error {
-                authn::Error::Unauthorized => StatusCode::UNAUTHORIZED,
-                authn::Error::Unavailable(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            };
-            response::text(status, error.to_string())
-        })?;
+        let shown = client.certificate.as_ref().map_or(Shown::Nothing, |certificate| certificate.at(UnixTime::now()));
+        if let Shown::Bad(error) = &shown {
+            tracing::debug!(address = %client.address, error, "a client certificate doesn't count");
+        }
+        let known = self.authenticator.authenticate(shown, request.headers()).await;
+        // Also when the API server could not be asked: upstream knows no other answer, and callers come back after this one.
+        let user = known.map_err(|error: authn::Error| response::text(StatusCode::UNAUTHORIZED, error.to_string()))?;
         self.authorizer.authorize(&user, request.method(), path).await.map_err(|error| {
             let status = match error {
                 authz::Error::Forbidden { .. } => StatusCode::FORBIDDEN,

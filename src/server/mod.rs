@@ -9,6 +9,7 @@
 pub mod authn;
 pub mod authz;
 mod cache;
+mod client_cert;
 mod connection;
 mod handler;
 pub mod health;

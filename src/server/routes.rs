@@ -84,6 +84,8 @@ pub fn find(method: &Method, path: &str, debugging: bool) -> Result<Route, NoRou
     };
     match *method {
         Method::GET => Ok(route),
+        // Load balancers ask with HEAD, and upstream's handler doesn't look at the method.
+        _ if matches!(route, Route::Health(_)) => Ok(route),
         Method::POST if may_post => Ok(route),
         _ => Err(NoRoute::Method),
     }
@@ -116,6 +118,8 @@ mod tests {
             ("GET", "/healthz/", Ok(Route::Health(None))),
             ("GET", "/healthz/ping", Ok(Route::Health(Some("ping".into())))),
             ("GET", "/healthz/ping/pong", Err(NoRoute::NotFound)),
+            ("HEAD", "/healthz", Ok(Route::Health(None))),
+            ("POST", "/healthz/ping", Ok(Route::Health(Some("ping".into())))),
             ("GET", "/pods", Ok(Route::Pods)),
             ("GET", "/pods/", Ok(Route::Pods)),
             ("GET", "/pods//", Err(NoRoute::NotFound)),

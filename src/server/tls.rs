@@ -10,6 +10,7 @@ use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::client_cert::{AnyClient, Verifier};
 use super::self_signed;
 
 /// `tlsMinVersion`.
@@ -79,8 +80,16 @@ pub enum Error {
     SelfSigned(#[from] self_signed::Error),
 }
 
+/// What connections are accepted with.
+pub struct Tls {
+    /// For the handshake.
+    pub config: ServerConfig,
+    /// Says which client certificates count; `None` when none is asked for.
+    pub clients: Option<Verifier>,
+}
+
 /// Reads the files, makes a certificate where none is given, and puts all together. Blocking.
-pub fn server_config(settings: &TlsSettings) -> Result<ServerConfig, Error> {
+pub fn server_config(settings: &TlsSettings) -> Result<Tls, Error> {
     let provider = Arc::new(provider(&settings.cipher_suites)?);
     let versions: &[&SupportedProtocolVersion] = match settings.min_version {
         MinVersion::Tls12 => &[&rustls::version::TLS12, &rustls::version::TLS13],
@@ -92,15 +101,16 @@ pub fn server_config(settings: &TlsSettings) -> Result<ServerConfig, Error> {
     };
     let pair = |source| Error::Pair { files: files.clone(), source };
     let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions).map_err(pair)?;
-    let builder = match &settings.client_ca_file {
-        None => builder.with_no_client_auth(),
+    let clients: Option<Verifier> = match &settings.client_ca_file {
+        None => None,
         Some(path) => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(client_cas(path)?), provider)
-                .allow_unauthenticated()
-                .build()
-                .map_err(|e| file(CLIENT_CA, path, e))?;
-            builder.with_client_cert_verifier(verifier)
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(client_cas(path)?), provider).build();
+            Some(verifier.map_err(|e| file(CLIENT_CA, path, e))?)
         }
+    };
+    let builder = match &clients {
+        None => builder.with_no_client_auth(),
+        Some(verifier) => builder.with_client_cert_verifier(Arc::new(AnyClient(verifier.clone()))),
     };
     let chain = certificates("tlsCertFile", &files.cert)?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| file("tlsPrivateKeyFile", &files.key, e))?;
@@ -110,7 +120,7 @@ pub fn server_config(settings: &TlsSettings) -> Result<ServerConfig, Error> {
     // The API server keeps its connections: resumption would cost memory for nothing.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(config)
+    Ok(Tls { config, clients })
 }
 
 const CLIENT_CA: &str = "authentication.x509.clientCAFile";
@@ -120,13 +130,21 @@ fn provider(wanted: &[String]) -> Result<CryptoProvider, Error> {
     if wanted.is_empty() {
         return Ok(provider);
     }
-    let named = |suite: &rustls::SupportedCipherSuite| wanted.iter().any(|w| suite.suite().as_str() == Some(w));
-    let unknown: Vec<&String> = wanted.iter().filter(|w| !provider.cipher_suites.iter().any(|s| s.suite().as_str() == Some(w))).collect();
+    // Old configurations leave the hash out of two names (k8s.io/component-base/cli/flag/ciphersuites_flag.go).
+    let is = |suite: &rustls::SupportedCipherSuite, name: &str| {
+        let known = suite.suite().as_str().unwrap_or_default();
+        known == name || (name.ends_with("POLY1305") && known.strip_suffix("_SHA256") == Some(name))
+    };
+    let named = |suite: &rustls::SupportedCipherSuite| wanted.iter().any(|name| is(suite, name));
+    // Suites of TLS 1.3 can't be chosen; naming them is no mistake.
+    let is_tls13 = |name: &str| !name.contains("_WITH_");
+    let unknown: Vec<&String> =
+        wanted.iter().filter(|name| !is_tls13(name) && !provider.cipher_suites.iter().any(|suite| is(suite, name))).collect();
     if !unknown.is_empty() {
         tracing::warn!(suites = ?unknown, "tlsCipherSuites: some suites are not supported and are left out");
     }
     provider.cipher_suites.retain(|suite| suite.tls13().is_some() || named(suite));
-    if provider.cipher_suites.iter().all(|suite| suite.tls13().is_some()) {
+    if provider.cipher_suites.iter().all(|suite| suite.tls13().is_some()) && !wanted.iter().any(|name| is_tls13(name)) {
         return Err(Error::Ciphers(wanted.to_vec()));
     }
     Ok(provider)

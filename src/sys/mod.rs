@@ -6,4 +6,6 @@ pub mod blocking;
 pub mod command;
 pub mod inotify;
 pub mod netns;
+pub mod notify;
 pub mod process;
+pub mod stamp;

@@ -133,3 +133,16 @@ async fn a_server_that_never_answers_is_given_up() {
     let error = failure(&server, server.ca.der().clone()).await;
     assert!(error.contains("within 10s"), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_a_turn_is_part_of_the_deadline_and_reviews_have_their_own_turns() {
+    let server = serve("127.0.0.1", None).await;
+    let api = api(&server, server.ca.der().clone());
+    let begun = tokio::time::Instant::now();
+    let calls = (0..30).map(|_| api.config_map("ns", "name"));
+    let (calls, review) = tokio::join!(futures::future::join_all(calls), api.review_token("token"));
+    assert!(calls.iter().all(Result::is_err) && review.is_err());
+    assert!(begun.elapsed() < std::time::Duration::from_secs(11), "{:?}", begun.elapsed());
+    let requests = server.requests.lock().expect("lock");
+    assert!(requests.iter().any(|request| request.contains("tokenreviews")), "the review was sent");
+}

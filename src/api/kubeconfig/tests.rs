@@ -34,7 +34,8 @@ fn reads_certificates_relative_to_the_file() {
     assert_eq!(access.server, "https://10.0.0.1:6443/");
     assert_eq!(access.ca.len(), 1);
     assert!(access.ca_source.ends_with("ca.crt"));
-    assert!(access.identity.is_some() && access.token.is_none());
+    let files = access.identity.and_then(|identity| identity.files).expect("files");
+    assert!(files.certificate == files.key && files.key.ends_with("node.pem") && access.token.is_none());
 }
 
 #[test]

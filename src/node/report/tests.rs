@@ -1,3 +1,6 @@
+use std::net::IpAddr;
+use std::sync::Mutex;
+
 use k8s_openapi::api::core::v1::NodeSystemInfo;
 use tokio::time::sleep;
 
@@ -5,30 +8,41 @@ use super::*;
 use crate::api::fake::FakeApi;
 use crate::api::{ErrorKind, EventRates, Recorder};
 use crate::model::clock::Clock;
+use crate::node::address::Finder;
 use crate::node::status::tests::{facts, machine, settings};
-use crate::node::{NodeHandle, NodeSettings};
+use crate::node::{NodeHandle, NodeSettings, NotReady};
 use crate::runtime;
 use crate::runtime::fake::FakeRuntime;
 
 struct Lab {
     runtime: FakeRuntime,
-    not_ready: watch::Sender<Vec<String>>,
+    not_ready: NotReady,
+    addresses: Addresses,
     handle: NodeHandle,
 }
 
 fn start(api: &FakeApi, settings: NodeSettings, not_ready: &[&str]) -> Lab {
     let runtime = FakeRuntime::new(Clock::System, api.injector().clone());
-    let (not_ready, receiver) = watch::channel(not_ready.iter().map(|s| (*s).to_owned()).collect());
-    let deps = NodeDeps {
+    let texts = NotReady::default();
+    not_ready.iter().for_each(|text| texts.set("pods", *text));
+    let addresses = Arc::new(Mutex::new(Ok(facts().ips)));
+    let deps = deps(api, &runtime, settings, &texts, &addresses);
+    Lab { runtime, not_ready: texts, addresses, handle: crate::node::run(deps) }
+}
+
+type Addresses = Arc<Mutex<Result<Vec<IpAddr>, AddressError>>>;
+
+fn deps(api: &FakeApi, runtime: &FakeRuntime, settings: NodeSettings, not_ready: &NotReady, addresses: &Addresses) -> NodeDeps {
+    NodeDeps {
         api: Arc::new(api.clone()),
         runtime: Arc::new(runtime.clone()),
         machine: machine(),
         facts: facts(),
         settings,
         recorder: Recorder::start(Arc::new(api.clone()), "node-a", EventRates::default()),
-        not_ready: receiver,
-    };
-    Lab { runtime, not_ready, handle: crate::node::run(deps) }
+        addresses: Finder::Fake(addresses.clone()),
+        not_ready: not_ready.clone(),
+    }
 }
 
 fn ready(api: &FakeApi) -> bool {
@@ -72,7 +86,7 @@ async fn an_idle_node_is_quiet() {
     let patches = count(&api, "patch_node_status");
     assert!((1..=5).contains(&patches), "{patches} reports in ten minutes");
     let (asked, listed) = (api.injector().count("runtime", "health"), api.injector().count("runtime", "images"));
-    assert!((50..=65).contains(&asked) && listed <= 3, "{asked} health checks, {listed} lists of images");
+    assert!((50..=65).contains(&asked) && listed <= 11, "{asked} health checks, {listed} lists of images");
     assert_eq!(count(&api, "node"), 1, "once, when the watch began before the node was there");
 }
 
@@ -82,7 +96,7 @@ async fn it_becomes_ready_at_once_when_the_last_reason_is_gone() {
     let lab = start(&api, settings(), &["pods are not synced yet"]);
     seconds(15).await;
     assert!(api.stored_node().is_some() && !ready(&api));
-    lab.not_ready.send_replace(Vec::new());
+    lab.not_ready.clear("pods");
     sleep(Duration::from_millis(20)).await;
     assert!(ready(&api));
     seconds(1).await;
@@ -131,7 +145,7 @@ async fn it_goes_on_when_the_server_was_away() {
     for _ in 0..10 {
         api.injector().fail("api", "patch_node_status", down("patch"));
     }
-    lab.not_ready.send_replace(vec!["shutting down".into()]);
+    lab.not_ready.set("pods", "shutting down");
     seconds(90).await;
     assert!(!ready(&api), "told when the server came back");
 }
@@ -191,4 +205,66 @@ async fn without_registration_it_waits_for_the_object() {
     api.create_node(&Node::default()).await.expect("created by somebody");
     seconds(10).await;
     assert!(ready(&api));
+}
+
+fn address(api: &FakeApi) -> String {
+    let addresses = api.stored_node().and_then(|n| n.status).and_then(|s| s.addresses).unwrap_or_default();
+    addresses.into_iter().next().map(|a| a.address).unwrap_or_default()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_address_is_told_and_none_changes_nothing() {
+    let api = FakeApi::new("node-a");
+    let lab = start(&api, settings(), &[]);
+    seconds(30).await;
+    assert_eq!(address(&api), "10.0.0.5");
+    *lab.addresses.lock().expect("lock") = Err(AddressError::None("node-a".into()));
+    seconds(30).await;
+    assert_eq!(address(&api), "10.0.0.5");
+    *lab.addresses.lock().expect("lock") = Ok(vec![[10, 0, 0, 6].into()]);
+    seconds(30).await;
+    assert_eq!(address(&api), "10.0.0.6");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_and_a_restarted_runtime_are_looked_into_soon() {
+    let api = FakeApi::new("node-a");
+    let lab = start(&api, settings(), &[]);
+    seconds(5).await;
+    let listed = || api.injector().count("runtime", "images");
+    let before = listed();
+    lab.handle.refresher().refresh();
+    seconds(3).await;
+    assert_eq!(listed(), before + 1);
+    lab.runtime.go_away(runtime::ErrorKind::Unavailable("no socket".into()));
+    seconds(15).await;
+    lab.runtime.come_back();
+    seconds(12).await;
+    assert_eq!(listed(), before + 2);
+}
+
+#[tokio::test]
+async fn a_snapshot_counts_whatever_its_version() {
+    let api = FakeApi::new("node-a");
+    let runtime = FakeRuntime::new(Clock::System, api.injector().clone());
+    let addresses = Arc::new(Mutex::new(Ok(facts().ips)));
+    let (latest, seen) = watch::channel(None);
+    let mut reporter = Reporter::new(deps(&api, &runtime, settings(), &NotReady::default(), &addresses), latest);
+    let node = |version: &str| {
+        let mut node = Node::default();
+        (node.metadata.uid, node.metadata.resource_version) = (Some("uid".into()), Some(version.into()));
+        node
+    };
+    // 50: etcd was restored from a backup.
+    let table = [
+        (WatchEvent::Snapshot(vec![node("100")]), "100"),
+        (WatchEvent::Applied(node("90")), "100"),
+        (WatchEvent::Snapshot(vec![node("50")]), "50"),
+        (WatchEvent::Applied(node("51")), "51"),
+    ];
+    for (event, want) in table {
+        reporter.observe(event).await;
+        let version = seen.borrow().as_ref().and_then(|node| node.metadata.resource_version.clone());
+        assert_eq!(version.as_deref(), Some(want));
+    }
 }

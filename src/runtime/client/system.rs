@@ -42,7 +42,8 @@ pub(super) fn to_health(answer: StatusResponse) -> RuntimeHealth {
 fn problem(status: &RuntimeStatus, condition: &str) -> Option<String> {
     match status.conditions.iter().find(|c| c.r#type == condition) {
         Some(c) if c.status => None,
-        Some(c) => Some(format!("{condition} is false, reason: {}, message: {}", c.reason, c.message)),
+        // Upstream's form, which tools look for (`pkg/kubelet/container/runtime.go`, RuntimeCondition.String).
+        Some(c) => Some(format!("{condition}={} reason:{} message:{}", c.status, c.reason, c.message)),
         None => Some(format!("the container runtime reports no condition {condition}")),
     }
 }

@@ -44,7 +44,7 @@ async fn who_is_recognised() {
         (true, false, "Bearer bad", Some("system:anonymous")),
     ];
     for (anonymous, webhook, header, want) in table {
-        let got = authenticator(&api(), anonymous, webhook).authenticate(None, &headers(header)).await;
+        let got = authenticator(&api(), anonymous, webhook).authenticate(Shown::Nothing, &headers(header)).await;
         let name = got.as_ref().map(|user| user.name.as_str());
         assert_eq!(name, want.ok_or(&Error::Unauthorized), "{header:?}");
     }
@@ -53,8 +53,16 @@ async fn who_is_recognised() {
 #[tokio::test]
 async fn a_certificate_comes_before_a_token() {
     let user = Arc::new(User { name: "cert".into(), ..User::default() });
-    let got = authenticator(&api(), false, true).authenticate(Some(&user), &headers("Bearer good")).await.unwrap();
+    let got = authenticator(&api(), false, true).authenticate(Shown::User(user), &headers("Bearer good")).await.unwrap();
     assert_eq!(got.name, "cert");
+}
+
+#[tokio::test]
+async fn a_certificate_that_does_not_count_hides_no_token_and_is_not_anonymous() {
+    let bad = || Shown::Bad("expired".into());
+    let authenticator = authenticator(&api(), true, true);
+    assert_eq!(authenticator.authenticate(bad(), &headers("Bearer good")).await.unwrap().name, "scraper");
+    assert_eq!(authenticator.authenticate(bad(), &headers("")).await, Err(Error::Unauthorized));
 }
 
 #[tokio::test(start_paused = true)]
@@ -62,12 +70,12 @@ async fn answers_are_remembered_for_a_while() {
     let api = api();
     let authenticator = authenticator(&api, false, true);
     for _ in 0..3 {
-        authenticator.authenticate(None, &headers("Bearer good")).await.unwrap();
-        authenticator.authenticate(None, &headers("Bearer bad")).await.unwrap_err();
+        authenticator.authenticate(Shown::Nothing, &headers("Bearer good")).await.unwrap();
+        authenticator.authenticate(Shown::Nothing, &headers("Bearer bad")).await.unwrap_err();
     }
     assert_eq!(api.injector().count("api", "review_token"), 2);
     tokio::time::advance(TTL).await;
-    let user = authenticator.authenticate(None, &headers("Bearer good")).await.unwrap();
+    let user = authenticator.authenticate(Shown::Nothing, &headers("Bearer good")).await.unwrap();
     assert_eq!(api.injector().count("api", "review_token"), 3);
     assert_eq!(user.groups, ["monitoring", AUTHENTICATED]);
 }
@@ -78,8 +86,8 @@ async fn without_the_api_server_nobody_is_recognised_and_nothing_is_remembered()
     let away = api::Error { action: "review a token".into(), kind: ErrorKind::Unavailable("away".into()) };
     api.injector().fail("api", "review_token", away.clone());
     let authenticator = authenticator(&api, true, true);
-    assert_eq!(authenticator.authenticate(None, &headers("Bearer good")).await, Err(Error::Unavailable(away)));
-    assert_eq!(authenticator.authenticate(None, &headers("Bearer good")).await.unwrap().name, "scraper");
+    assert_eq!(authenticator.authenticate(Shown::Nothing, &headers("Bearer good")).await, Err(Error::Unavailable(away)));
+    assert_eq!(authenticator.authenticate(Shown::Nothing, &headers("Bearer good")).await.unwrap().name, "scraper");
 }
 
 #[test]

@@ -54,6 +54,14 @@ impl Ca {
     }
 
     pub fn client(&self, name: &str, organisations: &[&str]) -> Identity {
+        self.identity(name, organisations, |_| ())
+    }
+
+    pub fn expired(&self, name: &str) -> Identity {
+        self.identity(name, &[], |params| params.not_after = rcgen::date_time_ymd(2001, 1, 1))
+    }
+
+    fn identity(&self, name: &str, organisations: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -61,6 +69,7 @@ impl Ca {
             params.distinguished_name.push(DnType::OrganizationName, *organisation);
         }
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        change(&mut params);
         let cert = params.signed_by(&key, &self.issuer).unwrap().der().clone();
         Identity { cert, key: PrivateKeyDer::try_from(key.serialize_der()).unwrap() }
     }

@@ -44,7 +44,8 @@ fn refusal(settings: &TlsSettings) -> String {
 #[test]
 fn no_sessions_and_no_h2() {
     let dir = Dir::new();
-    let config = server_config(&dir.settings()).unwrap();
+    let Tls { config, clients } = server_config(&dir.settings()).unwrap();
+    assert!(clients.is_none());
     assert_eq!(config.alpn_protocols, [b"http/1.1"]);
     assert!(!config.session_storage.can_cache());
     assert_eq!(config.send_tls13_tickets, 0);
@@ -89,5 +90,7 @@ fn cipher_suites() {
     let one = names(&["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_RSA_WITH_AES_128_CBC_SHA"]).unwrap();
     assert_eq!(one.iter().filter(|name| name.starts_with("TLS_")).collect::<Vec<_>>(), [&"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]);
     assert_eq!(one.len(), 4);
+    assert_eq!(names(&["TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305"]).unwrap().len(), 4);
+    assert_eq!(names(&["TLS_AES_128_GCM_SHA256"]).unwrap().len(), 3);
     assert!(names(&["TLS_RSA_WITH_AES_128_CBC_SHA"]).unwrap_err().contains("tlsCipherSuites"));
 }

@@ -124,7 +124,7 @@ fn health() {
     };
     let health = system::to_health(answer);
     assert_eq!(health.runtime_error, None);
-    let want = "NetworkReady is false, reason: NetworkPluginNotReady, message: cni plugin not initialized";
+    let want = "NetworkReady=false reason:NetworkPluginNotReady message:cni plugin not initialized";
     assert_eq!(health.network_error.as_deref(), Some(want));
     let empty = system::to_health(StatusResponse::default());
     assert_eq!(empty.runtime_error.as_deref(), Some("the container runtime reports no condition RuntimeReady"));
