@@ -11,14 +11,37 @@ die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 # --- what only the user can bring -------------------------------------------------------------------------------------
 [ "$(uname -s)" = Linux ] || die "the lab needs Linux (network namespaces, cgroups, nftables)"
-[ "$(id -u)" = 0 ] || die "the lab needs root: it makes namespaces and cgroups. Run make as root (for example: sudo -E make demo)"
-command -v cargo >/dev/null || die "cargo is not in PATH. Install the Rust toolchain from https://rustup.rs, then run make again"
-command -v go >/dev/null || die "go is not in PATH. Install Go 1.26 or newer from https://go.dev/dl, then run make again"
+[ "$(id -u)" = 0 ] || die "the lab needs root: it makes namespaces and cgroups. Run make as root, with your toolchains:
+  sudo env \"PATH=\$PATH\" \"HOME=\$HOME\" make demo"
+# What our own files ask for, so that a too old toolchain is named now and not by an error in the middle of a build.
+at_least() { [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
+rust_needed=$(sed -nE 's/^rust-version = "(.*)"/\1/p' "$here/../Cargo.toml")
+go_needed=$(sed -nE 's/^go ([0-9.]+)$/\1/p' "$here"/tools/*/go.mod "$here/images/go.mod" | sort -V | tail -n 1)
+command -v cargo >/dev/null || die "cargo is not in PATH. Install the Rust toolchain ($rust_needed or newer) from https://rustup.rs, then run make again"
+command -v go >/dev/null || die "go is not in PATH. Install Go $go_needed or newer from https://go.dev/dl, then run make again"
+rust=$(cargo --version | awk '{print $2}')
+at_least "$rust_needed" "${rust%%-*}" || die "cargo is $rust, but $rust_needed or newer is needed: rustup update, or https://rustup.rs"
+# From 1.21 on, Go fetches the version that a go.mod asks for by itself, unless told not to.
+go=$(cd "$here/tools/containerd" && go env GOVERSION 2>&1 | tail -n 1) || die "go can't build this: $go. Install Go $go_needed or newer from https://go.dev/dl"
+at_least "$go_needed" "${go#go}" || die "go is ${go#go}, but $go_needed or newer is needed: https://go.dev/dl"
 mkdir -p "$cache"
 
 # One at a time: two makes side by side would build the same things twice.
 exec 9>"$cache/setup.lock"
 flock -n 9 || { say "setup: waiting for another set-up on this machine to finish"; flock 9; }
+
+# Whatever ends this set-up ends the build that it waits for, too, and takes half-built things along.
+building= part= work=
+cleanup() { [ -z "$building" ] || kill "$building" 2>/dev/null || true; rm -rf ${part:+"$part"} ${work:+"$work"}; }
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# Debian's kernel has bridge netfilter as a module. Without it, answers between two pods on one bridge bypass the address translation
+# of Services. In the first network namespace its files show whether it is there.
+bridged=/proc/sys/net/bridge/bridge-nf-call-iptables
+[ -e $bridged ] || { modprobe br_netfilter 2>/dev/null && [ -e $bridged ]; } ||
+  die "the kernel lacks bridge netfilter, without which pods on one node don't reach each other through Services: run modprobe br_netfilter (in a container: on its host), or use a kernel that has it"
 
 # --- Debian packages --------------------------------------------------------------------------------------------------
 # package:file that shows that it is there
@@ -27,31 +50,43 @@ packages="runc:/usr/sbin/runc containernetworking-plugins:/usr/lib/cni/bridge nf
 missing=
 for pair in $packages; do [ -e "${pair#*:}" ] || missing="$missing ${pair%%:*}"; done
 updated=
+# Unattended upgrades hold apt's locks for minutes after a machine has started. apt can be told to wait for all of them but for the one of
+# the package lists.
 apt_update() {
-  [ -n "$updated" ] || { say "setup: reading the package lists"; apt-get update -qq || die "apt-get update failed: is a Debian mirror in reach?"; updated=yes; }
+  [ -z "$updated" ] || return 0
+  say "setup: reading the package lists"
+  local said started=$SECONDS
+  until said=$(apt-get update -qq 2>&1); do
+    case $said in *"/lists/lock"*) ;; *) die "apt-get update failed: is a Debian mirror in reach? $said" ;; esac
+    [ $((SECONDS - started)) -lt 600 ] || die "another program holds the lock of the package lists for ten minutes now: $said"
+    say "setup: waiting for another program that reads the package lists ($((SECONDS - started)) s)"
+    sleep 10
+  done
+  updated=yes
 }
 if [ -n "$missing" ]; then
   command -v apt-get >/dev/null || die "these packages are missing, and this is no Debian system to install them on:$missing"
   apt_update
   say "setup: installing$missing"
   # shellcheck disable=SC2086
-  DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing || die "apt-get could not install:$missing"
+  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 install -y --no-install-recommends $missing || die "apt-get could not install:$missing"
 fi
 for pair in $packages; do [ -e "${pair#*:}" ] || die "package ${pair%%:*} is installed, but ${pair#*:} is not there"; done
 # etcd is unpacked and not installed: Debian's package would start an etcd service on this machine.
 if [ ! -x "$cache/bin/etcd/etcd" ]; then
   mkdir -p "$cache/bin/etcd"
+  part=$cache/bin/etcd/etcd.part.$$
   if [ -x /usr/bin/etcd ]; then
-    cp /usr/bin/etcd "$cache/bin/etcd/etcd.part"
+    cp /usr/bin/etcd "$part"
   else
     apt_update
     say "setup: fetching etcd"
-    unpacked=$(mktemp -d)
-    (cd "$unpacked" && apt-get download -qq -o APT::Sandbox::User=root etcd-server && dpkg-deb -x ./*.deb .) || die "could not fetch Debian's etcd-server package"
-    mv "$unpacked/usr/bin/etcd" "$cache/bin/etcd/etcd.part"
-    rm -rf "$unpacked"
+    work=$(mktemp -d)
+    (cd "$work" && apt-get download -qq -o APT::Sandbox::User=root etcd-server && dpkg-deb -x ./*.deb .) || die "could not fetch Debian's etcd-server package"
+    mv "$work/usr/bin/etcd" "$part"
+    rm -rf "$work"
   fi
-  mv "$cache/bin/etcd/etcd.part" "$cache/bin/etcd/etcd"
+  mv "$part" "$cache/bin/etcd/etcd"
 fi
 
 # --- Go tools ---------------------------------------------------------------------------------------------------------
@@ -61,9 +96,11 @@ build() {
   shift 3
   mkdir -p "$(dirname "$output")"
   log=$(dirname "$output")/$name.log
-  (cd "$folder" && CGO_ENABLED=0 exec go build -v -trimpath -o "$output.part" "$@") >"$log" 2>&1 9>&- &
-  local pid=$! shown=$SECONDS
-  while kill -0 $pid 2>/dev/null; do
+  part=$output.part.$$
+  (cd "$folder" && CGO_ENABLED=0 exec go build -v -trimpath -o "$part" "$@") >"$log" 2>&1 9>&- &
+  building=$!
+  local shown=$SECONDS
+  while kill -0 $building 2>/dev/null; do
     sleep 1
     if [ -t 1 ]; then
       printf '\rsetup: building %s: %d s, %d packages ' "$name" $((SECONDS - started)) "$(wc -l <"$log")"
@@ -72,8 +109,9 @@ build() {
       say "setup: building $name: $((SECONDS - started)) s, $(wc -l <"$log") packages"
     fi
   done
-  wait $pid || { tail -n 20 "$log" >&2; die "building $name failed; the whole output is in $log"; }
-  mv "$output.part" "$output"
+  wait $building || { building=; tail -n 20 "$log" >&2; die "building $name failed; the whole output is in $log"; }
+  building=
+  mv "$part" "$output"
   rm -f "$log"
   [ ! -t 1 ] || printf '\r'
   say "setup: built $name in $((SECONDS - started)) s                    "
@@ -109,7 +147,6 @@ if [ ! -e "$images/complete" ]; then
   say "setup: building the images of the tests"
   mkdir -p "$images"
   work=$(mktemp -d)
-  trap 'rm -rf "$work"' EXIT
   build ocitar "$here/images" "$work/ocitar" ./ocitar
   archive() { "$work/ocitar" -o "$images/$1.tar" "${@:2}"; }
 

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::error::{Doing as _, Result};
+use crate::error::{Doing as _, Error, Result};
 
 const MOUNT: &str = "/sys/fs/cgroup";
 /// All labs are below this group.
@@ -16,6 +16,25 @@ const V2_CONTROLLERS: [&str; 5] = ["cpuset", "cpu", "io", "memory", "pids"];
 /// The group of one node, as `cgroupRoot` names it.
 pub fn name(lab: &str, node: &str) -> String {
     format!("/{ROOT}/{lab}/{node}")
+}
+
+/// Takes a lab's name, by making its group; false if another lab has it. The owner is whoever made the group.
+pub fn claim(lab: &str) -> Result<bool> {
+    let mut hierarchies = hierarchies()?;
+    hierarchies.sort();
+    if hierarchies.iter().any(|hierarchy| hierarchy.join(ROOT).join(lab).exists()) {
+        return Ok(false);
+    }
+    let Some(first) = hierarchies.first() else {
+        return Err(Error::Other(format!("no control group hierarchy is mounted below {MOUNT}")));
+    };
+    let parent = first.join(ROOT);
+    make(&parent)?;
+    match std::fs::create_dir(parent.join(lab)) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error).doing(|| format!("making the control group of {lab}")),
+    }
 }
 
 /// Makes the group of one node in every hierarchy.
@@ -62,6 +81,20 @@ pub fn remove(lab: &str) {
         // Stays as long as another lab is below it.
         let _ = std::fs::remove_dir(group);
     }
+}
+
+/// How many processes are in a group below a node's (`/kubepods/burstable/pod…`) and below it, as the host sees them.
+pub fn processes(lab: &str, node: &str, below: &str) -> usize {
+    // On v1 pods are in several hierarchies; the one that limits memory stands for all.
+    let hierarchy = if is_v2() { PathBuf::from(MOUNT) } else { Path::new(MOUNT).join("memory") };
+    count(&hierarchy.join(ROOT).join(lab).join(node).join(below.trim_start_matches('/')))
+}
+
+fn count(group: &Path) -> usize {
+    let own = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default().lines().count();
+    let entries = std::fs::read_dir(group).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    own + folders.map(|entry| count(&entry.path())).sum::<usize>()
 }
 
 fn is_v2() -> bool {

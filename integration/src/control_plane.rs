@@ -45,9 +45,16 @@ impl ControlPlane {
         }
     }
 
-    /// Starts the API server again; the caller waits until it answers.
+    /// Starts the API server again, unless it runs; the caller waits until it answers.
     pub fn start_api_server(&mut self, place: &Place, logs: &Path) -> Result<()> {
-        self.api_server = Some(Process::start(place, logs, &self.api_server_spec)?);
+        let runs = match &mut self.api_server {
+            Some(process) => process.ended()?.is_none(),
+            None => false,
+        };
+        // A second one beside it would find the port taken, and the first would be dropped, which ends it.
+        if !runs {
+            self.api_server = Some(Process::start(place, logs, &self.api_server_spec)?);
+        }
         Ok(())
     }
 

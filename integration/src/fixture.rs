@@ -30,7 +30,8 @@ impl SharedLab {
         Self { build, turn: None, running: OnceLock::new() }
     }
 
-    /// As [`SharedLab::new`], for tests that end and start parts of the lab: one runs at a time.
+    /// As [`SharedLab::new`], for tests that end and start parts of the lab: one runs at a time, and after one that failed the lab is
+    /// mended, so that the next one tells something of its own.
     pub const fn one_at_a_time(build: fn() -> Builder) -> Self {
         Self { build, turn: Some(Mutex::new(())), running: OnceLock::new() }
     }
@@ -44,9 +45,15 @@ impl SharedLab {
             Ok(running) => (&running.0, &running.1),
             Err(error) => panic!("the lab did not start: {error}"),
         };
-        // A test that failed has given its turn up all the same.
-        let _turn = self.turn.as_ref().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
+        let turn = self.turn.as_ref().map(Mutex::lock);
+        // A test that failed has given its turn up all the same, and has left a mark on it.
+        let broken = matches!(turn, Some(Err(_)));
+        let _turn = turn.map(|turn| turn.unwrap_or_else(PoisonError::into_inner));
         let result = runtime.block_on(async {
+            if broken {
+                lab.mend().await?;
+                self.turn.iter().for_each(Mutex::clear_poison);
+            }
             let namespace = Namespace::create(lab, name).await?;
             test(lab, namespace).await?;
             let namespaces: Api<NamespaceObject> = Api::all(lab.client());
@@ -137,12 +144,17 @@ impl<'a> Namespace<'a> {
 
     /// Waits until exactly `count` pods with a label are Ready and none else is left, and gives them.
     pub async fn pods(&self, selector: &str, count: usize) -> Result<Vec<Pod>> {
+        self.pods_within(PATIENCE, selector, count).await
+    }
+
+    /// As [`Namespace::pods`], for what may take longer.
+    pub async fn pods_within(&self, patience: Duration, selector: &str, count: usize) -> Result<Vec<Pod>> {
         let look = async || {
             let pods = self.api::<Pod>().list(&ListParams::default().labels(selector)).await.map_err(|error| error.to_string())?.items;
             let good = pods.len() == count && pods.iter().all(|pod| pod_is_ready(pod) && pod.metadata.deletion_timestamp.is_none());
             if good { Ok(pods) } else { Err(pods.iter().map(describe).collect::<Vec<_>>().join("; ")) }
         };
-        self.lab.wait_for(&format!("{count} pods with {selector} in {}", self.name), PATIENCE, look).await
+        self.lab.wait_for(&format!("{count} pods with {selector} in {}", self.name), patience, look).await
     }
 
     /// Deletes a pod and waits until it is gone.

@@ -21,7 +21,7 @@ const OLD_LOGS: usize = 10;
 /// The folder of one lab, and the lock that says that it lives.
 #[derive(Debug)]
 pub struct Folder {
-    /// Unique on this machine: also the name of the lab's control groups.
+    /// Unique on this machine, whatever the base folder: also the name of the lab's control groups.
     pub id: String,
     /// Where everything of the lab is.
     pub path: PathBuf,
@@ -41,10 +41,10 @@ impl Folder {
         std::fs::create_dir_all(&base).doing(|| format!("making {}", base.display()))?;
         let _guard = lock_base(&base)?;
         remove_dead(&base)?;
-        let taken = |n: &u32| base.join(format!("{name}-{n}")).exists();
-        let id = (1..).find(|n| !taken(n)).map(|n| format!("{name}-{n}")).unwrap_or_default();
-        let path = base.join(&id);
-        std::fs::create_dir_all(path.join("logs")).doing(|| format!("making {}", path.display()))?;
+        let (id, path) = free_name(&base, name)?;
+        for folder in [&path, &path.join("logs")] {
+            std::fs::create_dir(folder).doing(|| format!("making {}", folder.display()))?;
+        }
         let lock = File::create(path.join("lock")).doing(|| format!("making the lock of {id}"))?;
         lock.lock().doing(|| format!("locking {id}"))?;
         Ok(Self { id, path, _lock: lock })
@@ -73,24 +73,55 @@ pub fn sweep() -> Result<()> {
     remove_dead(&base)
 }
 
+/// What [`clean`] did.
+#[derive(Debug, Default)]
+pub struct Cleaned {
+    /// The labs that are gone.
+    pub removed: Vec<String>,
+    /// Why others are still there.
+    pub failures: Vec<Error>,
+}
+
 /// Ends labs that wait for it and removes what all dead ones left, logs included. Labs of running tests stay.
-/// Gives the names of those it removed.
-pub fn clean() -> Result<Vec<String>> {
+/// One that can't be ended or removed keeps no other from it.
+pub fn clean() -> Result<Cleaned> {
     let base = base();
+    let mut cleaned = Cleaned::default();
     if !base.exists() {
-        return Ok(Vec::new());
+        return Ok(cleaned);
     }
     let _guard = lock_base(&base)?;
-    let mut removed = Vec::new();
     for path in labs(&base)? {
-        end_offered(&path)?;
-        if owner_is_dead(&path)? {
-            cgroups::remove(&id_of(&path));
-            std::fs::remove_dir_all(&path).doing(|| format!("removing {}", path.display()))?;
-            removed.push(id_of(&path));
+        match clean_one(&path) {
+            Ok(true) => cleaned.removed.push(id_of(&path)),
+            Ok(false) => {}
+            Err(error) => cleaned.failures.push(error),
         }
     }
-    Ok(removed)
+    Ok(cleaned)
+}
+
+/// Whether the lab was dead in the end, and is gone.
+fn clean_one(path: &Path) -> Result<bool> {
+    end_offered(path)?;
+    if !owner_is_dead(path)? {
+        return Ok(false);
+    }
+    cgroups::remove(&id_of(path));
+    std::fs::remove_dir_all(path).doing(|| format!("removing {}", path.display())).map(|()| true)
+}
+
+/// The first of NAME-1, NAME-2, … that no lab below this base folder has, and none of another base folder: all share the machine's control
+/// groups, and whoever makes the group has the name.
+fn free_name(base: &Path, name: &str) -> Result<(String, PathBuf)> {
+    for n in 1..=u32::MAX {
+        let id = format!("{name}-{n}");
+        let path = base.join(&id);
+        if !path.exists() && cgroups::claim(&id)? {
+            return Ok((id, path));
+        }
+    }
+    Err(Error::Other(format!("no free name for {name}")))
 }
 
 fn remove_dead(base: &Path) -> Result<()> {

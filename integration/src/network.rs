@@ -110,7 +110,8 @@ fn batch(place: &Place, lines: &str) -> Result<()> {
 fn sysctls(place: &Place) -> Result<()> {
     place.enter(Scope::Network, || {
         for (name, value) in SYSCTLS {
-            // A kernel without IPv6 or bridge netfilter has no such file: what needs it says so by itself.
+            // A kernel without IPv6 has no such file: what needs it says so by itself. set-up has seen to bridge netfilter, whose files
+            // are there once its module is loaded, in this namespace too.
             let _ = std::fs::write(format!("/proc/sys/{name}"), value);
         }
     })

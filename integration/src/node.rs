@@ -66,6 +66,7 @@ impl Node {
         // No name server answers in the lab, and this one says so at once.
         write(&folder.join("resolv.conf.node"), "nameserver 127.0.0.1\n")?;
         place.enter(Scope::Files, || mounts(&folder))??;
+        place.enter(Scope::Files, || settings(&folder))??;
         write(&folder.join("cni/10-lab.conflist"), &net.cni_conflist().to_string())?;
         let containerd_spec = containerd(&name, tools, &folder)?;
         let kubeconfig = pki.kubeconfig(&name, &format!("system:node:{name}"), Some("system:nodes"))?;
@@ -135,6 +136,14 @@ impl Node {
         Ok(())
     }
 
+    /// Whether containerd was started and has not ended.
+    pub async fn containerd_runs(&self) -> Result<bool> {
+        match self.containerd.lock().await.as_mut() {
+            Some(process) => Ok(process.ended()?.is_none()),
+            None => Ok(false),
+        }
+    }
+
     fn containerd_answers(&self) -> Result<bool> {
         self.place.enter(Scope::Files, || std::os::unix::net::UnixStream::connect(RUNTIME_SOCKET).is_ok())
     }
@@ -199,6 +208,11 @@ impl Node {
         Ok(self.place.run(Scope::Processes, &ctr, &args, "")?.split_whitespace().map(str::to_owned).collect())
     }
 
+    /// How many processes are in one of the node's control groups, such as `/kubepods/burstable/pod…`, and below it.
+    pub fn processes_in(&self, group: &str) -> usize {
+        cgroups::processes(&self.lab, &self.name, group)
+    }
+
     /// An error with the end of the log if a part of the node has ended by itself.
     pub async fn check(&self) -> Result<()> {
         self.containerd.lock().await.as_mut().map_or(Ok(()), Process::check)?;
@@ -226,6 +240,32 @@ fn mounts(folder: &Path) -> Result<()> {
         // A peer group of its own: else each pod's mounts would appear below the folder as well.
         mount(none, target, none, MsFlags::MS_PRIVATE, none).doing(doing)?;
         mount(none, target, none, MsFlags::MS_SHARED, none).doing(doing)?;
+    }
+    Ok(())
+}
+
+/// Settings of the whole machine that upstream's kubelet writes where they differ from what it wants, and the values that it wants.
+const KUBELET_SETTINGS: [(&str, &str); 6] = [
+    ("vm/overcommit_memory", "1"),
+    ("vm/panic_on_oom", "0"),
+    ("kernel/panic", "10"),
+    ("kernel/panic_on_oops", "1"),
+    ("kernel/keys/root_maxkeys", "1000000"),
+    ("kernel/keys/root_maxbytes", "25000000"),
+];
+
+/// Files of the node's own over these settings: they look right already, and whoever writes them changes nothing outside.
+fn settings(folder: &Path) -> Result<()> {
+    let own = folder.join("settings");
+    std::fs::create_dir_all(&own).doing(|| format!("making {}", own.display()))?;
+    for (name, value) in KUBELET_SETTINGS {
+        let target = Path::new("/proc/sys").join(name);
+        // A kernel may lack one; then there is nothing to write either.
+        if target.exists() {
+            let file = own.join(name.replace('/', "."));
+            write(&file, &format!("{value}\n"))?;
+            mount(Some(&file), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>).doing(|| format!("mounting {}", target.display()))?;
+        }
     }
     Ok(())
 }

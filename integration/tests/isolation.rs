@@ -3,21 +3,41 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use integration::demo::UP;
 use integration::error::Doing as _;
 use integration::{Agent, Error, Lab, Result, leftovers};
 
-/// The host's interfaces and mounts, where those of a lab must not be.
-fn host() -> (BTreeSet<String>, BTreeSet<String>) {
-    let devices = std::fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    (
-        devices.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect(),
-        mounts.lines().map(str::to_owned).collect(),
-    )
+/// What a lab must leave alone.
+#[derive(Debug, PartialEq, Eq)]
+struct Host {
+    interfaces: BTreeSet<String>,
+    mounts: BTreeSet<String>,
+    /// Settings of the whole machine that a kubelet writes.
+    settings: Vec<(&'static str, String)>,
+    nftables: String,
+}
+
+const SETTINGS: [&str; 6] = [
+    "vm/overcommit_memory",
+    "vm/panic_on_oom",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "kernel/keys/root_maxkeys",
+    "kernel/keys/root_maxbytes",
+];
+
+fn host() -> Result<Host> {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let rules = Command::new("nft").args(["list", "ruleset"]).output().doing(|| "running nft")?;
+    Ok(Host {
+        interfaces: read("/proc/self/net/dev").lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect(),
+        mounts: read("/proc/self/mounts").lines().map(str::to_owned).collect(),
+        settings: SETTINGS.iter().map(|name| (*name, read(&format!("/proc/sys/{name}")))).collect(),
+        nftables: String::from_utf8_lossy(&[rules.stdout, rules.stderr].concat()).into_owned(),
+    })
 }
 
 /// Processes that have to do with a lab: its folder is in their command line.
@@ -52,13 +72,14 @@ fn nothing_is_left(folder: &Path) -> Result<()> {
     }
 }
 
+/// With upstream's agents on one, which change more of a machine than kubelet-rs does.
 #[test]
 fn two_labs_live_side_by_side_and_leave_nothing() -> Result<()> {
-    let before = host();
+    let before = host()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().doing(|| "starting the runtime")?;
     let folders = runtime.block_on(async {
-        let builder = || Lab::builder("side-by-side").agent(Agent::Upstream).without_agents();
-        let (one, two) = tokio::try_join!(builder().start(), builder().start())?;
+        let builder = || Lab::builder("side-by-side");
+        let (one, two) = tokio::try_join!(builder().agent(Agent::Upstream).start(), builder().start())?;
         assert_ne!(one.folder(), two.folder());
         for (lab, name) in [(&one, "of-one"), (&two, "of-two")] {
             assert!(!processes(lab.folder()).is_empty() && !groups(&id(lab.folder())).is_empty());
@@ -66,21 +87,48 @@ fn two_labs_live_side_by_side_and_leave_nothing() -> Result<()> {
         }
         let seen = one.kubectl(&["get", "namespaces", "-o", "name"]).await?;
         assert!(seen.contains("of-one") && !seen.contains("of-two"), "{seen}");
-        assert_eq!(host(), before, "an interface or a mount got out");
+        // A mount that hides the machine's settings from the node, and not a node that has found nothing to write by chance.
+        let hidden = one.on_node(0, "grep", &["-c", " /proc/sys/kernel/panic ", "/proc/self/mounts"])?;
+        assert_eq!(hidden.trim(), "1");
+        assert_eq!(host()?, before, "something got out");
         Result::Ok([one.folder().to_owned(), two.folder().to_owned()])
     })?;
     for folder in folders {
         nothing_is_left(&folder)?;
     }
-    assert_eq!(host(), before);
+    assert_eq!(host()?, before);
     Ok(())
+}
+
+/// A process that ends with the test, also when the test fails or is killed.
+struct Owner(Child);
+
+impl Owner {
+    fn start() -> Result<Self> {
+        // setpriv asks the kernel for the signal and then becomes the program.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_lab"), "own", "upstream"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.spawn().doing(|| "starting an owner").map(Self)
+    }
+
+    fn kill(&mut self) -> Result<()> {
+        self.0.kill().doing(|| "killing the owner")?;
+        self.0.wait().doing(|| "waiting for the owner").map(drop)
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // Fails where it has ended already.
+        let _ = self.kill();
+    }
 }
 
 #[test]
 fn a_killed_owner_takes_its_lab_along() -> Result<()> {
-    let mut owner = Command::new(env!("CARGO_BIN_EXE_lab"));
-    let mut owner = owner.args(["own", "upstream"]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().doing(|| "starting an owner")?;
+    let mut owner = Owner::start()?;
     let lines: Vec<String> = owner
+        .0
         .stdout
         .take()
         .into_iter()
@@ -90,7 +138,6 @@ fn a_killed_owner_takes_its_lab_along() -> Result<()> {
     let logs = lines.iter().find_map(|line| line.strip_prefix("Logs:")).map(|path| PathBuf::from(path.trim()));
     let folder = logs.as_deref().and_then(Path::parent).ok_or_else(|| Error::Other(format!("the demo did not come up: {lines:?}")))?;
     assert!(!processes(folder).is_empty() && !groups(&id(folder)).is_empty());
-    owner.kill().doing(|| "killing the owner")?;
-    owner.wait().doing(|| "waiting for the owner")?;
+    owner.kill()?;
     nothing_is_left(folder)
 }

@@ -1,7 +1,5 @@
 //! The node as the API server and an admin see it.
 
-use std::time::Duration;
-
 use integration::client::status_of;
 use integration::fixture::{ANSWER, SharedLab};
 use integration::lab::{PATIENCE, condition};
@@ -71,7 +69,7 @@ fn it_renews_its_lease() {
         };
         let first = lab.wait_for("the lease", PATIENCE, renewed).await?;
         let later = async || renewed().await.and_then(|time| if time > first { Ok(()) } else { Err(format!("still {time}")) });
-        lab.wait_for("the lease to be renewed", Duration::from_secs(20), later).await
+        lab.wait_for("the lease to be renewed", PATIENCE, later).await
     });
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use kubelet_rs::sys::netns;
 use nix::unistd::{Pid, gettid};
+use tokio::time::Instant;
 
 /// Runs closures on a thread that lives in a namespace of its own.
 pub struct Place {
@@ -121,9 +122,20 @@ impl UdpClient {
         Self(socket, Cell::new(0))
     }
 
+    /// Asks until there is an answer or a refusal: again and again, as UDP clients do, for five seconds.
     pub fn ask(&self) -> Result<Answer, ErrorKind> {
         self.1.set(self.1.get() + 1);
         let question = self.1.get().to_be_bytes();
+        let begin = Instant::now();
+        loop {
+            match self.ask_once(question) {
+                Err(ErrorKind::WouldBlock) if begin.elapsed() < Duration::from_secs(5) => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn ask_once(&self, question: [u8; 4]) -> Result<Answer, ErrorKind> {
         self.0.send(&question).map_err(|e| e.kind())?;
         let mut buffer = [0; 64];
         loop {
@@ -135,7 +147,7 @@ impl UdpClient {
     }
 }
 
-/// Tries until it holds, for some seconds.
+/// Tries until it holds, for half a minute.
 pub fn eventually<T: std::fmt::Debug>(what: &str, mut attempt: impl FnMut() -> T, holds: impl Fn(&T) -> bool) {
     succeeds(what, || {
         let value = attempt();
@@ -143,13 +155,14 @@ pub fn eventually<T: std::fmt::Debug>(what: &str, mut attempt: impl FnMut() -> T
     });
 }
 
-/// Tries until it succeeds, for some seconds.
+/// Tries until it succeeds, for half a minute.
 pub fn succeeds<T, E: std::fmt::Debug>(what: &str, mut attempt: impl FnMut() -> Result<T, E>) -> T {
-    for _ in 0..100 {
-        if let Ok(value) = attempt() {
-            return value;
+    let begin = Instant::now();
+    loop {
+        match attempt() {
+            Ok(value) => return value,
+            Err(error) => assert!(begin.elapsed() < Duration::from_secs(30), "{what}: {error:?}"),
         }
         thread::sleep(Duration::from_millis(30));
     }
-    attempt().unwrap_or_else(|error| panic!("{what}: {error:?}"))
 }

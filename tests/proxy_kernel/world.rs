@@ -54,8 +54,15 @@ impl World {
         netns::in_new_namespace(move || {
             run("ip", &["link", "set", "lo", "up"]);
             // An address of the namespace's own: these files belong to the reader's namespace.
-            for file in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
-                std::fs::write(format!("/proc/sys/net/{file}"), "1").unwrap();
+            for (file, value) in [
+                ("ipv4/ip_forward", "1"),
+                ("ipv6/conf/all/forwarding", "1"),
+                // The default route leads back to who asks from outside. The kernel would tell it so first, and then say nothing more for a
+                // while: no refusal either.
+                ("ipv4/conf/all/send_redirects", "0"),
+                ("ipv4/conf/default/send_redirects", "0"),
+            ] {
+                std::fs::write(format!("/proc/sys/net/{file}"), value).unwrap();
             }
             let ends = [1, 2, 3].map(|link| end(family, link));
             // As on a node: cluster IPs are somewhere behind the default route.
@@ -118,7 +125,9 @@ impl World {
         let proxy = Proxy::new(|| std::future::ready(Ok(fake.clone())), conntrack::Kernel, families);
         let watch = |event| futures::stream::iter([event]).chain(futures::stream::pending()).boxed();
         let slices = futures::stream::iter([WatchEvent::Snapshot(slices)]).chain(futures::stream::pending()).boxed();
-        self.runtime.block_on(async {
+        // Time that passes only while nothing is left to do: the proxy has come to rest then, on the slowest machine too.
+        let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
             let run = proxy.run(watch(WatchEvent::Snapshot(services)), slices);
             let _ = tokio::time::timeout(Duration::from_millis(300), run).await;
         });

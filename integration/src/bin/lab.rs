@@ -36,9 +36,11 @@ fn main() -> ExitCode {
 }
 
 fn clean() -> Result<()> {
-    let removed = leftovers::clean()?;
+    let leftovers::Cleaned { removed, mut failures } = leftovers::clean()?;
     println!("lab: {}", if removed.is_empty() { "nothing to remove".to_owned() } else { format!("removed {}", removed.join(", ")) });
-    Ok(())
+    let last = failures.pop();
+    failures.iter().for_each(|failure| println!("lab: {failure}"));
+    last.map_or(Ok(()), Err)
 }
 
 /// Starts the owner in the background and shows what it says until the cluster is up.

@@ -27,12 +27,19 @@ impl Lab {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let shown = || format!("kubectl {}", args.join(" "));
         let mut child = command.spawn().doing(shown)?;
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(input.as_bytes()).await.doing(shown)?;
-        }
-        let output = timeout(2 * PATIENCE, child.wait_with_output()).await.map_err(|_| Error::Other(format!("{} did not end", shown())))?;
+        let stdin = child.stdin.take();
+        let feed = async move {
+            match stdin {
+                Some(mut stdin) => stdin.write_all(input.as_bytes()).await,
+                None => Ok(()),
+            }
+        };
+        // At the same time: what answers while it is asked would wait for a reader.
+        let both = timeout(2 * PATIENCE, async { tokio::join!(feed, child.wait_with_output()) });
+        let (fed, output) = both.await.map_err(|_| Error::Other(format!("{} did not end", shown())))?;
         let output = output.doing(shown)?;
         if output.status.success() {
+            fed.doing(shown)?;
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let both = [output.stdout, output.stderr].concat();

@@ -31,6 +31,8 @@ pub struct Lab {
     place: Place,
     client: kube::Client,
     agent: Agent,
+    /// Whether its nodes run the agent by themselves.
+    with_agents: bool,
     tools: Tools,
     pki: Pki,
     admin: PathBuf,
@@ -96,11 +98,28 @@ impl Lab {
         self.control_plane.lock().await.kill_api_server().await
     }
 
-    /// Starts it again and waits until it answers.
+    /// Starts it again, unless it runs, and waits until it answers.
     pub async fn start_api_server(&self) -> Result<()> {
         self.control_plane.lock().await.start_api_server(&self.place, &self.logs())?;
         self.wait_for("the API server", PATIENCE, async || if ready(&self.client).await { Ok(()) } else { Err("not ready".to_owned()) })
             .await
+    }
+
+    /// Brings the lab back to what it was when it came up, after a test that has failed in the middle of disturbing it.
+    pub async fn mend(&self) -> Result<()> {
+        self.start_api_server().await?;
+        self.grant().await?;
+        for node in &self.nodes {
+            node.kill_agent().await?;
+            node.use_agent(&self.agent, &self.tools)?;
+            if !node.containerd_runs().await? {
+                node.start_containerd().await?;
+            }
+            if self.with_agents {
+                node.start_agent().await?;
+            }
+        }
+        if self.with_agents { self.nodes_ready().await } else { Ok(()) }
     }
 
     /// Runs a program on a node, with the node's files, and gives what it printed.

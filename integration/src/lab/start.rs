@@ -91,7 +91,18 @@ impl Builder {
         }
         let client = client(place.connector(), &admin).await?;
         let control_plane = starting.finish(&place, &logs, &tools, &pki, &client).await?;
-        let lab = Lab { nodes, control_plane: control_plane.into(), place, client, agent, tools, pki, admin, folder };
+        let lab = Lab {
+            nodes,
+            control_plane: control_plane.into(),
+            place,
+            client,
+            agent,
+            with_agents: self.start_agents,
+            tools,
+            pki,
+            admin,
+            folder,
+        };
         lab.write_kubectl()?;
 
         (self.progress)("controllers, roles and service accounts");
@@ -117,7 +128,7 @@ impl Builder {
 impl Lab {
     /// What a stock cluster lacks: nodes may not watch EndpointSlices (kube-proxy has an account of its own there),
     /// and the API server's own client may not call a node that asks the API server who may.
-    async fn grant(&self) -> Result<()> {
+    pub(super) async fn grant(&self) -> Result<()> {
         let bindings = [
             ("lab-node-proxier", "system:node-proxier", "Group", "system:nodes"),
             ("lab-kubelet-client", "system:kubelet-api-admin", "User", KUBELET_CLIENT),
@@ -130,7 +141,12 @@ impl Lab {
                 "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": subject }],
             }))
             .map_err(|error| Error::Other(format!("the role binding {name}: {error}")))?;
-            api.create(&PostParams::default(), &binding).await.doing(|| format!("binding {role} to {subject}"))?;
+            match api.create(&PostParams::default(), &binding).await {
+                Ok(_) => {}
+                // It is there already: the lab is being mended.
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(error).doing(|| format!("binding {role} to {subject}")),
+            }
         }
         Ok(())
     }

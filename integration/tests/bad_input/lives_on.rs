@@ -2,15 +2,14 @@
 
 use integration::fixture::Namespace;
 use integration::lab::PATIENCE;
-use integration::objects::{pod, whoami_container};
-use k8s_openapi::api::core::v1::Pod;
+use integration::objects::{pod, web_service, whoami_container};
+use k8s_openapi::api::core::v1::{Pod, Service};
 
-use crate::{LAB, agent, file, start, whole, with};
+use crate::{LAB, agent, file, start, with};
 
 #[test]
 fn no_containerd_and_then_there_is_one() {
     LAB.run("no-containerd", async |lab, ns| {
-        whole(lab).await?;
         lab.node(0).kill_containerd().await?;
         let mut run = start(lab, &agent(lab, "no-containerd")?)?;
         run.says(lab, &["/run/containerd/containerd.sock"]).await?;
@@ -27,7 +26,6 @@ fn no_containerd_and_then_there_is_one() {
 #[test]
 fn an_api_server_with_a_certificate_that_nobody_signed() {
     LAB.run("untrusted", async |lab, _| {
-        whole(lab).await?;
         let other = integration::pki::Pki::new(&lab.folder().join("other-pki"))?;
         let kubeconfig = other.kubeconfig("node-1", "system:node:node-1", Some("system:nodes"))?;
         let mut run = start(lab, &with(agent(lab, "untrusted")?, "--kubeconfig", &kubeconfig))?;
@@ -39,7 +37,6 @@ fn an_api_server_with_a_certificate_that_nobody_signed() {
 #[test]
 fn credentials_that_the_api_server_refuses() {
     LAB.run("refused", async |lab, _| {
-        whole(lab).await?;
         // Our CA, but a client certificate of another one.
         let other = integration::pki::Pki::new(&lab.folder().join("strange-pki"))?;
         other.client("node-1", "system:node:node-1", Some("system:nodes"))?;
@@ -61,7 +58,6 @@ fn credentials_that_the_api_server_refuses() {
 #[test]
 fn no_api_server() {
     LAB.run("no-api", async |lab, ns| {
-        whole(lab).await?;
         lab.kill_api_server().await?;
         let mut run = start(lab, &agent(lab, "no-api")?)?;
         run.says(lab, &["172.30.0.1:6443"]).await?;
@@ -74,10 +70,9 @@ fn no_api_server() {
 
 /// Without the right to change the network there are no Services, but pods run.
 #[test]
-fn a_host_without_nftables() {
-    LAB.run("no-nftables", async |lab, ns| {
-        whole(lab).await?;
-        let mut spec = agent(lab, "no-nftables")?;
+fn without_the_right_to_change_the_network_pods_run() {
+    LAB.run("no-net-admin", async |lab, ns| {
+        let mut spec = agent(lab, "no-net-admin")?;
         spec.args = ["--bounding-set=-net_admin".into(), spec.program.into_os_string()].into_iter().chain(spec.args).collect();
         spec.program = "setpriv".into();
         let mut run = start(lab, &spec)?;
@@ -89,9 +84,8 @@ fn a_host_without_nftables() {
 }
 
 #[test]
-fn without_the_right_to_watch_endpoint_slices_pods_run() {
+fn without_the_right_to_watch_endpoint_slices_pods_run_and_with_it_services_work() {
     LAB.run("no-role", async |lab, ns| {
-        whole(lab).await?;
         lab.kubectl(&["delete", "clusterrolebinding", "lab-node-proxier"]).await?;
         let mut run = start(lab, &agent(lab, "no-role")?)?;
         run.says(lab, &["system:node-proxier"]).await?;
@@ -99,8 +93,20 @@ fn without_the_right_to_watch_endpoint_slices_pods_run() {
         runs_a_pod(&ns).await?;
         lab.kubectl(&["create", "clusterrolebinding", "lab-node-proxier", "--clusterrole=system:node-proxier", "--group=system:nodes"])
             .await?;
+        serves(lab, &ns).await?;
         run.process.check()
     });
+}
+
+/// A pod behind a Service answers at its ClusterIP.
+async fn serves(lab: &integration::Lab, ns: &Namespace<'_>) -> integration::Result<()> {
+    ns.apply::<Pod>(pod("web", whoami_container(), "Always")).await?;
+    let service = ns.apply::<Service>(web_service("web", "web")).await?;
+    let ip: Option<std::net::IpAddr> = service.spec.and_then(|spec| spec.cluster_ip).and_then(|ip| ip.parse().ok());
+    let address = std::net::SocketAddr::new(ip.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into()), 80);
+    let connector = lab.node(0).place().connector();
+    let ask = async || connector.http(address, "/", integration::fixture::ANSWER).await.map_err(|error| error.to_string());
+    lab.wait_for(&format!("an answer from {address}"), PATIENCE, ask).await.map(drop)
 }
 
 async fn runs_a_pod(ns: &Namespace<'_>) -> integration::Result<()> {

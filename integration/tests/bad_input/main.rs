@@ -6,9 +6,9 @@ mod lives_on;
 mod refuses;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use integration::fixture::SharedLab;
+use integration::lab::PATIENCE;
 use integration::process::{Process, Spec, tail};
 use integration::{Agent, Error, Lab, Result};
 
@@ -53,14 +53,6 @@ fn start(lab: &Lab, spec: &Spec) -> Result<Run> {
     Ok(Run { process: Process::start(lab.node(0).place(), &lab.logs(), spec)?, log })
 }
 
-/// Brings back what a test that failed has left ended.
-async fn whole(lab: &Lab) -> Result<()> {
-    if lab.node(0).containerd_pid().await.is_none() {
-        lab.node(0).start_containerd().await?;
-    }
-    if integration::control_plane::ready(&lab.client()).await { Ok(()) } else { lab.start_api_server().await }
-}
-
 /// Whether a line is a warning or information, as klog marks them.
 fn is_remark(line: &str) -> bool {
     let mut start = line.chars();
@@ -74,7 +66,7 @@ impl Run {
 
     /// Waits for the end: it must be a failure, told in at most `lines` lines with all `words`. Warnings before it don't count.
     async fn refuses(mut self, lines: usize, words: &[&str]) -> Result<()> {
-        let status = self.process.wait(Duration::from_secs(10)).await?;
+        let status = self.process.wait(PATIENCE).await?;
         let said = self.said();
         assert!(!status.success(), "it ended as if all was well: {said}");
         assert!(status.code().is_some_and(|code| code < 100), "{status}: {said}");
@@ -93,7 +85,7 @@ impl Run {
             let said = self.said();
             if said.lines().any(|line| words.iter().all(|word| line.contains(word))) { Ok(()) } else { Err(said) }
         };
-        lab.wait_for(&format!("a line with {words:?}"), Duration::from_secs(20), look).await?;
+        lab.wait_for(&format!("a line with {words:?}"), PATIENCE, look).await?;
         self.process.check()
     }
 

@@ -2,6 +2,7 @@
 
 use integration::objects::{service, web_service, whoami_on};
 use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::DeleteParams;
 use serde_json::json;
 
@@ -82,6 +83,46 @@ fn a_deleted_service_is_gone_and_its_address_can_be_used_again() {
         let second = json!({ "clusterIP": ip.to_string(), "ports": [{ "port": 80, "targetPort": 8080 }] });
         ns.apply::<Service>(service("second", "second", second)).await?;
         answered_by(lab, "of the second Service", &["two"], ask).await
+    });
+}
+
+/// What the API server lets through and nobody can serve.
+#[test]
+fn odd_slices_disturb_nobody() {
+    LAB.run("odd", async |lab, ns| {
+        pair(&ns).await?;
+        let web = ns.apply::<Service>(web_service("web", "web")).await?;
+        let address = (cluster_ip(&web)?, 80).into();
+        answered_by(lab, "at first", &["one", "two"], async || Asker::Node(0).tcp(lab, address).await).await?;
+
+        let slice = |name: &str, service: &str, kind: &str, endpoint: &str, ports: serde_json::Value| {
+            json!({
+                "metadata": { "name": name, "labels": { "kubernetes.io/service-name": service } },
+                "addressType": kind, "endpoints": [{ "addresses": [endpoint] }], "ports": ports,
+            })
+        };
+        let numbered = json!([{ "name": "", "port": 8080 }]);
+        let mut without_a_service = slice("nobodys", "", "IPv4", "10.244.1.250", numbered.clone());
+        without_a_service["metadata"]["labels"] = json!({});
+        for odd in [
+            slice("named", "web", "FQDN", "web.example.com", numbered.clone()),
+            slice("any-port", "web", "IPv4", "10.244.1.250", json!([{ "name": "" }])),
+            slice("no-port", "web", "IPv4", "10.244.1.250", json!([])),
+            slice("strange-port", "web", "IPv4", "10.244.1.250", json!([{ "name": "strange", "port": 8080 }])),
+            slice("missing", "no-such-service", "IPv4", "10.244.1.250", numbered),
+            without_a_service,
+        ] {
+            ns.apply::<EndpointSlice>(odd).await?;
+        }
+
+        // Later than they are, so seen after them.
+        ns.apply::<Pod>(whoami_on("three", "node-1", "other")).await?;
+        let other = ns.apply::<Service>(web_service("other", "other")).await?;
+        let ask_other = async || Asker::Node(0).tcp(lab, (cluster_ip(&other)?, 80).into()).await;
+        answered_by(lab, "of another Service", &["three"], ask_other).await?;
+        answered_by(lab, "beside odd slices", &["one", "two"], async || Asker::Node(0).tcp(lab, address).await).await?;
+        ns.delete_pod("one").await?;
+        answered_by(lab, "after one is gone", &["two"], async || Asker::Node(0).tcp(lab, address).await).await
     });
 }
 

@@ -79,17 +79,20 @@ impl std::fmt::Display for Asker<'_> {
     }
 }
 
-/// Asks until exactly the pods `wanted` have answered, and no other any more.
+/// Asks until exactly the pods `wanted` have answered, and no other any more. One that should be gone and is one of three to choose from
+/// stays hidden in 20 answers once in 3,000 times, one of two once in a million.
 async fn answered_by(lab: &Lab, what: &str, wanted: &[&str], ask: impl AsyncFn() -> Result<String>) -> Result<()> {
     let wanted: BTreeSet<String> = wanted.iter().map(ToString::to_string).collect();
     let round = async || {
         let mut seen = BTreeSet::new();
-        for _ in 0..40 {
+        let mut more = 20;
+        for _ in 0..60 {
             let answer = ask().await.map_err(|error| error.to_string())?;
             seen.insert(answer.split_whitespace().next().unwrap_or_default().to_owned());
-            if seen.is_superset(&wanted) {
+            if !seen.is_subset(&wanted) || seen == wanted && more == 0 {
                 break;
             }
+            more -= u32::from(seen == wanted);
         }
         if seen == wanted { Ok(()) } else { Err(format!("{seen:?} answered")) }
     };

@@ -104,13 +104,20 @@ fn listen(path: &std::path::Path, server: Server) -> tokio::task::JoinHandle<()>
     })
 }
 
+/// For calls that are answered, on the slowest machine too.
+const DEADLINE: Duration = Duration::from_secs(30);
+
 fn setup(server: Option<Server>) -> Setup {
+    setup_with(server, DEADLINE)
+}
+
+fn setup_with(server: Option<Server>, deadline: Duration) -> Setup {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cri.sock");
     if let Some(server) = server {
         listen(&path, server);
     }
-    let client = CriRuntime::new(&format!("unix://{}", path.display()), None, Duration::from_millis(300)).unwrap();
+    let client = CriRuntime::new(&format!("unix://{}", path.display()), None, deadline).unwrap();
     Setup { client, path, _dir: dir }
 }
 

@@ -46,8 +46,10 @@ async fn the_first_call_after_a_restart_of_the_runtime_works() {
 
 #[tokio::test]
 async fn a_call_without_an_answer_ends_at_its_deadline() {
-    let error = version_error(Some(Server { hang: true, ..Default::default() })).await;
-    assert_eq!(error.kind, ErrorKind::Deadline(Duration::from_millis(300)));
+    let deadline = Duration::from_millis(300);
+    let setup = setup_with(Some(Server { hang: true, ..Default::default() }), deadline);
+    let error = setup.client.version().await.expect_err("the call fails");
+    assert_eq!(error.kind, ErrorKind::Deadline(deadline));
 }
 
 #[tokio::test]
@@ -58,7 +60,7 @@ async fn kinds_of_failure() {
         (Status::unknown("failed to x"), ErrorKind::Failed("failed to x".into())),
         (Status::internal("x"), ErrorKind::Failed("x".into())),
         (Status::unavailable("shutting down"), ErrorKind::Unavailable("shutting down".into())),
-        (Status::deadline_exceeded("x"), ErrorKind::Deadline(Duration::from_millis(300))),
+        (Status::deadline_exceeded("x"), ErrorKind::Deadline(DEADLINE)),
     ] {
         let error = version_error(Some(Server { fail: Some(status.clone()), ..Default::default() })).await;
         assert_eq!(error.kind, want, "{status:?}");
