@@ -10,6 +10,7 @@ use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, ObjectMeta, Status};
 use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use tracing::warn;
 
 use super::slim::{self, Slim};
@@ -158,9 +159,42 @@ impl<K: DeserializeOwned + Metadata<Ty = ObjectMeta>> ListDecode for JsonBody<K>
     }
 
     fn finish(self) -> Result<Listed<K>, String> {
-        let list: JsonList<K> = serde_json::from_slice(&self.body).map_err(|e| format!("malformed list: {e}"))?;
-        Ok(Listed { items: list.items.0, version: list.metadata.resource_version.unwrap_or_default() })
+        let (metadata, items) = match serde_json::from_slice::<JsonList<K>>(&self.body) {
+            Ok(list) => (list.metadata, list.items.0),
+            Err(_) => without_bad_items(&self.body)?,
+        };
+        Ok(Listed { items, version: metadata.resource_version.unwrap_or_default() })
     }
+}
+
+/// Reads a list of which an item can't be read: that one is left out and named. Takes more memory, so it is the second try.
+fn without_bad_items<K: DeserializeOwned + Metadata<Ty = ObjectMeta>>(body: &[u8]) -> Result<(ListMeta, Vec<K>), String> {
+    #[derive(Deserialize)]
+    struct Raw {
+        metadata: ListMeta,
+        items: Vec<Value>,
+    }
+    let list: Raw = serde_json::from_slice(body).map_err(|e| format!("malformed list: {e}"))?;
+    let read = |item: Value| {
+        let name = name_of(&item);
+        match serde_json::from_value::<K>(item) {
+            Ok(mut item) => {
+                item.metadata_mut().managed_fields = None;
+                Some(item)
+            }
+            Err(error) => {
+                warn!("{name} can't be read and is left out: {error}");
+                None
+            }
+        }
+    };
+    Ok((list.metadata, list.items.into_iter().filter_map(read).collect()))
+}
+
+/// Namespace and name of an object, for messages.
+fn name_of(object: &Value) -> String {
+    let text = |field: &str| object.pointer(field).and_then(Value::as_str).unwrap_or_default();
+    format!("{}/{}", text("/metadata/namespace"), text("/metadata/name"))
 }
 
 /// A bookmark holds an object of the watched kind with nothing but its metadata.
@@ -170,7 +204,10 @@ struct Bare {
 }
 
 fn object<T: DeserializeOwned>(frame: &[u8]) -> Result<T, String> {
-    serde_json::from_slice::<Envelope<T>>(frame).map(|e| e.object).map_err(|e| format!("malformed watch event: {e}"))
+    serde_json::from_slice::<Envelope<T>>(frame).map(|e| e.object).map_err(|e| {
+        let name = serde_json::from_slice::<Envelope<Value>>(frame).map(|e| name_of(&e.object)).unwrap_or_default();
+        format!("malformed watch event of {name}: {e}")
+    })
 }
 
 impl<K> Decode for Json<K>
@@ -312,6 +349,17 @@ mod tests {
         assert!(listed.items.iter().all(|pod| pod.metadata.managed_fields.is_none()));
         assert_eq!(read(r#"{"metadata":{"resourceVersion":"9"},"items":null}"#).map(|l| l.items.len()), Ok(0));
         assert!(read(&list[..list.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn one_bad_pod_is_named_and_hides_no_others() {
+        let bad = r#"{"metadata":{"name":"bad","namespace":"ns"},"spec":{"containers":7}}"#;
+        let mut list = Json::<Pod>::new().list();
+        list.push(format!(r#"{{"metadata":{{"resourceVersion":"9"}},"items":[{bad},{POD}]}}"#).as_bytes()).expect("short");
+        let listed = list.finish().expect("the rest");
+        assert_eq!((listed.version.as_str(), listed.items.len()), ("9", 1));
+        assert_eq!((listed.items[0].metadata.name.as_deref(), &listed.items[0].metadata.managed_fields), (Some("web"), &None));
+        assert!(Json::<Pod>::new().frame(&line("ADDED", bad)).is_err_and(|e| e.contains("ns/bad")));
     }
 
     #[test]

@@ -131,8 +131,8 @@ pub fn event<T: Slim>(frame: &[u8], node: &str) -> Result<Event<T>, DecodeError>
     }
     let raw = if wire::is_enveloped(raw) { wire::unwrap(raw)? } else { raw };
     match kind {
-        b"ADDED" | b"MODIFIED" => T::read(raw, node).map(Event::Applied),
-        b"DELETED" => T::read(raw, node).map(Event::Deleted),
+        b"ADDED" | b"MODIFIED" => read_named(raw, node).map(Event::Applied),
+        b"DELETED" => read_named(raw, node).map(Event::Deleted),
         b"BOOKMARK" => {
             let object = wire::Bookmark::decode(raw).map_err(|e| malformed("bookmark", &e))?;
             let meta = object.metadata.unwrap_or_default();
@@ -164,6 +164,14 @@ impl Slim for EndpointSlice {
     fn id(&self) -> &ServiceName {
         &self.id
     }
+}
+
+/// Reads an object; an error names it.
+fn read_named<T: Slim>(raw: &[u8], node: &str) -> Result<Decoded<T>, DecodeError> {
+    T::read(raw, node).map_err(|error| match error {
+        DecodeError::Malformed { kind, reason } => DecodeError::Malformed { kind, reason: format!("{}: {reason}", wire::name_in(raw)) },
+        other => other,
+    })
 }
 
 fn malformed(kind: &'static str, error: &prost::DecodeError) -> DecodeError {

@@ -10,6 +10,7 @@ use kube::api::{ListParams, VersionMatch, WatchParams};
 use kube::client::Body;
 use kube::core::Request as Builder;
 use tokio::time::timeout;
+use tracing::warn;
 
 use super::backoff::random_part;
 use super::client::Built;
@@ -146,9 +147,14 @@ impl<D: Decode> Frames<D> {
     async fn read(&mut self) -> std::result::Result<Option<Frame<D::Item>>, String> {
         loop {
             if let Some((frame, used)) = self.decode.split(&self.buffer)? {
-                let frame = self.decode.frame(frame)?;
+                let frame = self.decode.frame(frame);
                 self.buffer.advance(used);
-                return Ok(Some(frame));
+                match frame {
+                    Ok(frame) => return Ok(Some(frame)),
+                    // Asked again, the server would send the same: one bad object must not keep all others away.
+                    Err(reason) => warn!("{}: passing over a change that can't be read: {reason}", self.action),
+                }
+                continue;
             }
             match timeout(SILENCE, self.body.frame()).await {
                 Err(_) => return Err(format!("nothing came for {SILENCE:?}, not even a bookmark")),

@@ -43,4 +43,15 @@ pub trait Netfilter: Send {
 
     /// Elements of a set or map, ordered by their keys' bytes.
     fn elements(&mut self, table: &TableId, set: &str) -> impl Future<Output = Result<Vec<Element>, Error>> + Send;
+
+    /// Stops listening to what others do, to begin again with [`Self::watch`]: a caller that reads everything and puts it right needs no
+    /// hints meanwhile, and the notifications of a large transaction of its own would only fill the queue.
+    fn unwatch(&mut self) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Listens to what others do to these tables. True if somebody made changes since [`Self::unwatch`], to whichever table.
+    fn watch(&mut self, tables: Vec<TableId>) -> impl Future<Output = Result<bool, Error>> + Send;
+
+    /// Returns when somebody else changed a watched table; with `None` when notifications were lost, so that it isn't known. Never returns
+    /// while nothing is watched. May be dropped at any time.
+    fn disturbed(&mut self) -> impl Future<Output = Option<TableId>> + Send;
 }

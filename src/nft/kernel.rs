@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use nix::errno::Errno;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::backend::{Netfilter, TableState};
 use super::error::Error;
+use super::monitor::Monitor;
 use super::objects::{Element, TableId};
 use super::read;
 use super::socket::{Socket, io_error};
@@ -22,15 +24,36 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub struct Kernel {
     /// `None` after a call that failed, or that didn't end in time and still owns it.
     socket: Option<Socket>,
+    /// The socket's port, by which own changes are told from others'.
+    port: Option<u32>,
+    /// Ends with the call that didn't end in time. Until then no other one starts: it would be overtaken by what is given up.
+    late: Option<oneshot::Receiver<Never>>,
+    monitor: Option<Monitor>,
+    patience: Duration,
+    /// The generation that the ruleset has if nobody else changed it since [`Netfilter::unwatch`].
+    generation: Option<u32>,
 }
 
+/// Never sent: the other end's drop is the message.
+#[derive(Debug)]
+enum Never {}
+
 impl Kernel {
+    /// Opens nothing yet.
+    fn new(patience: Duration) -> Self {
+        Self { socket: None, port: None, late: None, monitor: None, patience, generation: None }
+    }
+
     /// Opens nftables. Fails with [`Error::NoPermission`] or [`Error::NotSupported`] where the first transaction would.
     pub async fn open() -> Result<Self, Error> {
         const DOING: &str = "open nftables";
-        let mut kernel = Self { socket: Some(open()?) };
-        kernel.call(DOING, |socket| read::generation(socket).map_err(|errno| failed(DOING, errno))).await?;
+        let mut kernel = Self::new(PATIENCE);
+        kernel.generation(DOING).await?;
         Ok(kernel)
+    }
+
+    async fn generation(&mut self, doing: &'static str) -> Result<u32, Error> {
+        self.call(doing, move |socket| read::generation(socket).map_err(|errno| failed(doing, errno))).await
     }
 
     /// Runs a blocking call beside the async tasks, with the deadline.
@@ -39,28 +62,38 @@ impl Kernel {
         doing: &'static str,
         work: impl FnOnce(&mut Socket) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        if self.late.as_mut().is_some_and(|late| matches!(late.try_recv(), Err(TryRecvError::Empty))) {
+            return Err(Error::Timeout { doing, seconds: self.patience.as_secs() });
+        }
         let mut socket = match self.socket.take() {
             Some(socket) => socket,
-            None => open()?,
+            None => {
+                let socket = open(self.patience)?;
+                self.port = socket.port().ok();
+                socket
+            }
         };
+        let (alive, late) = oneshot::channel();
+        self.late = Some(late);
         let task = tokio::task::spawn_blocking(move || {
+            let _alive = alive;
             let result = work(&mut socket);
             (socket, result)
         });
-        match tokio::time::timeout(PATIENCE, task).await {
+        match tokio::time::timeout(self.patience, task).await {
             Ok(Ok((socket, result))) => {
                 // After a failure answers may still wait in the socket: the next call gets a new one.
                 self.socket = result.is_ok().then_some(socket);
                 result
             }
             Ok(Err(join)) => Err(Error::Socket { doing, source: std::io::Error::other(join) }),
-            Err(_) => Err(Error::Timeout { doing, seconds: PATIENCE.as_secs() }),
+            Err(_) => Err(Error::Timeout { doing, seconds: self.patience.as_secs() }),
         }
     }
 }
 
-fn open() -> Result<Socket, Error> {
-    Socket::open(PATIENCE).map_err(|errno| failed("open a netlink socket", errno))
+fn open(patience: Duration) -> Result<Socket, Error> {
+    Socket::open(patience).map_err(|errno| failed("open a netlink socket", errno))
 }
 
 /// An error number that is not the answer to a change.
@@ -108,7 +141,9 @@ impl Netfilter for Kernel {
                 Ok((batch, answers))
             })
             .await?;
-        verdict(transaction, &batch, answers)
+        verdict(transaction, &batch, answers)?;
+        self.generation = self.generation.map(|generation| generation.wrapping_add(1));
+        Ok(())
     }
 
     async fn table(&mut self, table: &TableId) -> Result<Option<TableState>, Error> {
@@ -127,5 +162,59 @@ impl Netfilter for Kernel {
             Err(errno) => Err(failed(DOING, errno)),
         })
         .await
+    }
+
+    async fn unwatch(&mut self) -> Result<(), Error> {
+        self.monitor = None;
+        self.generation = None;
+        self.generation = Some(self.generation("ask for the ruleset's generation").await?);
+        Ok(())
+    }
+
+    async fn watch(&mut self, tables: Vec<TableId>) -> Result<bool, Error> {
+        const DOING: &str = "listen to changes of nftables";
+        self.monitor = Some(Monitor::open(tables).map_err(|source| Error::Socket { doing: DOING, source })?);
+        // Asked after the socket is open: what changes from now on is heard.
+        let now = self.generation(DOING).await?;
+        Ok(self.generation.take() != Some(now))
+    }
+
+    async fn disturbed(&mut self) -> Option<TableId> {
+        match &mut self.monitor {
+            Some(monitor) => monitor.disturbed(self.port).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_nftables_is_named_as_such() {
+        for errno in [Errno::EPROTONOSUPPORT, Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP] {
+            let error = failed("open nftables", errno);
+            assert!(matches!(error, Error::NotSupported), "{error:?}");
+            let text = "this kernel has no nftables: load the module (modprobe nf_tables), or use a kernel with CONFIG_NF_TABLES";
+            assert_eq!(error.to_string(), text);
+        }
+        assert!(matches!(failed("open nftables", Errno::EACCES), Error::NoPermission));
+        assert!(matches!(failed("open nftables", Errno::EINVAL), Error::Socket { .. }));
+    }
+
+    #[tokio::test]
+    async fn after_a_call_that_hangs_the_next_one_waits_for_its_end() {
+        let mut kernel = Kernel::new(Duration::from_millis(50));
+        let (release, hangs) = mpsc::channel::<()>();
+        let first = kernel.call("hang", move |_| Ok(hangs.recv().is_ok())).await;
+        assert!(matches!(first, Err(Error::Timeout { doing: "hang", .. })), "{first:?}");
+        assert!(matches!(kernel.call("overtake", |_| Ok(())).await, Err(Error::Timeout { doing: "overtake", .. })));
+        release.send(()).unwrap();
+        while kernel.call("go on", |_| Ok(())).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }

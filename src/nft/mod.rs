@@ -2,7 +2,7 @@
 //!
 //! **In**: a [`Transaction`] on one table, built by a caller that decides what the table must hold.
 //! **Out**: one netlink batch, which the kernel takes as a whole or not at all; and what stands in the kernel, read back.
-//! **Owns**: one netlink socket. It keeps no copy of what it programmed: callers keep what they need to compute a difference.
+//! **Owns**: one netlink socket, and one more that hears when others change our tables. It keeps no copy of what it programmed: callers keep what they need to compute a difference.
 //! **Survives a restart**: everything in the kernel. A caller adopts it with [`Netfilter::table`] and [`Netfilter::elements`].
 //!
 //! The room knows nothing about Kubernetes and never starts the `nft` program. Texts that it prints have the form of `nft list ruleset`,
@@ -13,6 +13,7 @@ mod check;
 pub mod error;
 pub mod fake;
 pub mod kernel;
+mod monitor;
 pub mod objects;
 mod read;
 pub mod rule;

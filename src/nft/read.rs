@@ -6,7 +6,7 @@ use super::backend::{ChainState, SetState, TableState};
 use super::objects::{Element, TableId};
 use super::socket::Socket;
 use super::wire::buffer::Buffer;
-use super::wire::consts::{chain, elem, msg, rule, set, table};
+use super::wire::consts::{GEN_ID, chain, elem, msg, rule, set, table};
 use super::wire::{decode, types};
 
 /// One message as bytes.
@@ -16,9 +16,13 @@ fn request(kind: u16, flags: u16, seq: u32, family: u8, body: impl FnOnce(&mut B
     buffer.0
 }
 
-/// Asks for the number of the ruleset's generation: the least that shows whether nftables may be used.
-pub fn generation(socket: &mut Socket) -> Result<(), Errno> {
-    socket.get(|flags, seq| request(msg::GETGEN, flags, seq, 0, |_| {}))
+/// The number of the ruleset's generation, which each commit of anybody raises by one. Asking for it is also the least that shows
+/// whether nftables may be used.
+pub fn generation(socket: &mut Socket) -> Result<u32, Errno> {
+    let mut generation = None;
+    socket
+        .get_with(|flags, seq| request(msg::GETGEN, flags, seq, 0, |_| {}), |message| generation = message.attributes().get_u32(GEN_ID))?;
+    generation.ok_or(Errno::EBADMSG)
 }
 
 /// Chains, with their rules' handles, and sets of a table; `None` if there is no such table.

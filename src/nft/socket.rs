@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockopt, recv, send, setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname, getsockopt, recv, send, setsockopt, socket,
+    sockopt,
 };
 use nix::sys::time::TimeVal;
 
 use super::wire::attributes::{Message, Messages};
-use super::wire::consts::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST};
+use super::wire::consts::{GROUP, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST};
 use super::wire::decode::{Answer, answer};
 
 /// `SOL_NETLINK`, `NETLINK_CAP_ACK`: answers don't carry the refused message, which may have 64 KB.
@@ -28,6 +29,8 @@ const RECEIVE: usize = 64 * 1024;
 const RECEIVE_ANSWER: usize = 4 * 1024;
 /// What the kernel takes off the send buffer before it compares a message's length with it.
 const OVERHEAD: usize = 4096;
+/// Messages of changes that wait to be read, in bytes. The kernel takes memory for it only while they wait.
+const WAITING: usize = 4 << 20;
 /// A dump that others' changes tear is started again this often.
 const DUMP_ATTEMPTS: usize = 20;
 
@@ -47,6 +50,11 @@ impl Socket {
         setsockopt(&fd, options::ExtAck, &true)?;
         setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(i64::try_from(patience.as_secs()).unwrap_or(i64::MAX), 0))?;
         Ok(Self { fd, seq: 0 })
+    }
+
+    /// The number by which the kernel knows the socket: what it tells others of a change names who made it.
+    pub fn port(&self) -> Result<u32, Errno> {
+        getsockname::<NetlinkAddr>(self.fd.as_raw_fd()).map(|address| address.pid())
     }
 
     fn next_seq(&mut self) -> u32 {
@@ -73,9 +81,14 @@ impl Socket {
 
     /// Asks for one object, to see whether it is there. The error is the kernel's.
     pub fn get(&mut self, request: impl Fn(u16, u32) -> Vec<u8>) -> Result<(), Errno> {
+        self.get_with(request, |_| {})
+    }
+
+    /// Asks for one object and reads it.
+    pub fn get_with(&mut self, request: impl Fn(u16, u32) -> Vec<u8>, mut each: impl FnMut(&Message<'_>)) -> Result<(), Errno> {
         let seq = self.next_seq();
         self.send(&request(NLM_F_REQUEST | NLM_F_ACK, seq))?;
-        self.receive(seq, &mut |_| {}).map(|_| ())
+        self.receive(seq, &mut each).map(|_| ())
     }
 
     /// Asks for all objects of a kind and collects what `each` makes of the messages. Starts again, with a new collection, if something
@@ -137,6 +150,19 @@ impl Socket {
         }
         Ok(())
     }
+}
+
+/// Opens a socket, not blocking, that hears of each change of the ruleset, whoever makes it.
+pub fn listen() -> Result<OwnedFd, Errno> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)?;
+    // With less room changes are lost sooner, and that the kernel tells. Past the host's limit this needs CAP_NET_ADMIN in the first
+    // user namespace.
+    if setsockopt(&fd, sockopt::RcvBufForce, &WAITING).is_err() {
+        let _ = setsockopt(&fd, sockopt::RcvBuf, &WAITING);
+    }
+    bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 1 << (GROUP - 1)))?;
+    Ok(fd)
 }
 
 /// An error number of a system call as the standard library's error.

@@ -22,6 +22,8 @@ pub struct Observed {
     pub table: Table,
     /// The elements of sets that exist.
     pub elements: HashMap<SetId, Vec<Element>>,
+    /// The chains for numbers of endpoints that exist.
+    pub balancers: Vec<Balancer>,
 }
 
 /// What is known about a table before it is programmed.
@@ -51,14 +53,12 @@ impl Table {
 }
 
 /// The places of endpoints as they stand.
-pub fn standing(tables: &[Observed]) -> Standing {
+pub fn standing(observed: &Observed) -> Standing {
     let mut places: HashMap<_, Vec<(u32, Backend)>> = HashMap::new();
-    for table in tables {
-        for set in [SetId::Endpoints, SetId::NodePortEndpoints] {
-            for element in table.elements.get(&set).into_iter().flatten() {
-                if let Some(Piece::Place(frontend, place, ip, port)) = Piece::read(set, table.family, element) {
-                    places.entry(frontend).or_default().push((place, Backend { ip, port, local: false }));
-                }
+    for set in [SetId::Endpoints, SetId::NodePortEndpoints] {
+        for element in observed.elements.get(&set).into_iter().flatten() {
+            if let Some(Piece::Place(frontend, place, ip, port)) = Piece::read(set, observed.family, element) {
+                places.entry(frontend).or_default().push((place, Backend { ip, port, local: false }));
             }
         }
     }
@@ -70,15 +70,17 @@ pub fn standing(tables: &[Observed]) -> Standing {
     places.into_iter().map(|(frontend, list)| (frontend, dense(list))).collect()
 }
 
-/// The transaction that makes a table what it must be. `wanted` comes from [`Programmed::build`]; elements of places that no verdict will
-/// lead to any more are left to `programmed`, which removes them with the next plan.
+/// The transaction that makes a table what it must be. `wanted` comes from [`Programmed::build`]; elements of places and chains that no
+/// verdict will lead to any more are left to `programmed`, which removes them with the next plan.
 pub fn transaction(observed: Observed, wanted: &Plan, programmed: &mut Programmed) -> Transaction {
-    let Observed { family, table, mut elements } = observed;
+    let Observed { family, table, mut elements, balancers } = observed;
     let mut tx = Transaction::new(ruleset::table(family));
     if table == Table::Replace {
         tx.add_table();
         tx.delete_table();
         elements.clear();
+    } else {
+        balancers.into_iter().for_each(|balancer| programmed.add_idle(balancer));
     }
     ruleset::add_skeleton(&mut tx);
     wanted.balancers.iter().filter(|(f, _)| *f == family).for_each(|(_, b)| ruleset::add_balancer(&mut tx, *b));

@@ -2,7 +2,8 @@
 //!
 //! TCP ends a connection by itself when the peer is gone; a UDP client that keeps its socket open (DNS, QUIC) would be sent to the dead
 //! endpoint for as long as it goes on talking. So when a frontend loses an endpoint, or gets its first one, the flows to it that reach
-//! none of its endpoints are deleted, and nothing else is: an agent's restart breaks no flow.
+//! none of its endpoints are deleted, and nothing else is: an agent's restart breaks no flow. Endpoints that serve while they terminate
+//! keep their flows, and where no endpoint is left, nothing is deleted (upstream's `pkg/proxy/conntrack/cleanup.go`).
 
 mod kernel;
 
@@ -21,20 +22,27 @@ pub use kernel::Kernel;
 pub struct UdpFlows {
     /// Where clients send.
     pub frontend: Frontend,
-    /// Where they may end.
+    /// Where they may end. Empty: nobody is better than who is gone, so all are left alone.
     pub backends: Box<[Backend]>,
+    /// Whether some may end elsewhere; otherwise this is news only for who is about to judge them.
+    pub look: bool,
 }
 
 impl UdpFlows {
-    /// What must be looked at after a frontend's endpoints changed, if anything.
-    pub fn to_check(frontend: Frontend, old: &[Backend], new: &[Backend]) -> Option<Self> {
+    /// What a change of a frontend's endpoints, chosen and draining ones, means for its flows; `None`: nothing.
+    pub fn after(frontend: Frontend, old: [&[Backend]; 2], new: [&[Backend]; 2]) -> Option<Self> {
         if frontend.protocol() != Protocol::Udp {
             return None;
         }
-        let remaining: HashSet<_> = new.iter().map(Backend::address).collect();
-        let lost = old.iter().any(|b| !remaining.contains(&b.address()));
-        let first = old.is_empty() && !new.is_empty();
-        (lost || first).then(|| Self { frontend, backends: new.into() })
+        let addresses = |lists: [&[Backend]; 2]| -> HashSet<_> { lists.iter().copied().flatten().map(Backend::address).collect() };
+        let (before, after) = (addresses(old), addresses(new));
+        let look = !after.is_empty() && (before.is_empty() || !before.is_subset(&after));
+        (before != after).then(|| Self { frontend, backends: new.concat().into(), look })
+    }
+
+    /// Whether a flow may end there.
+    pub fn allows(&self, answers: (IpAddr, u16)) -> bool {
+        self.backends.is_empty() || self.backends.iter().any(|backend| backend.address() == answers)
     }
 }
 
@@ -61,23 +69,35 @@ impl Judge {
         Self { frontends, local: local.into_iter().collect() }
     }
 
-    /// Whether a flow goes to a frontend, and ends at none of its endpoints.
-    pub fn is_stale(&self, flow: &Flow) -> bool {
+    /// The frontend to which a flow goes without ending at one of its endpoints.
+    pub fn misses(&self, flow: &Flow) -> Option<Frontend> {
         let (ip, port) = flow.destination;
         let protocol = Protocol::Udp;
-        let cluster_ip = self.frontends.get(&Frontend::ClusterIp { ip, protocol, port });
-        let node_port = || {
-            let backends = self.frontends.get(&Frontend::NodePort { family: family_of(ip), protocol, port })?;
-            self.local.contains(&ip).then_some(backends)
-        };
-        cluster_ip.or_else(node_port).is_some_and(|backends| !backends.contains(&flow.answers))
+        let known = |frontend| self.frontends.get_key_value(&frontend);
+        let cluster_ip = known(Frontend::ClusterIp { ip, protocol, port });
+        let node_port = || known(Frontend::NodePort { family: family_of(ip), protocol, port }).filter(|_| self.local.contains(&ip));
+        cluster_ip.or_else(node_port).filter(|(_, backends)| !backends.contains(&flow.answers)).map(|(frontend, _)| *frontend)
     }
 }
 
-/// Deletes stale flows.
+/// A flow that was found to be stale.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stale {
+    /// Where its client sends.
+    pub frontend: Frontend,
+    /// Who answers.
+    pub answers: (IpAddr, u16),
+    /// How the kernel names it: another flow of the same addresses has another name.
+    pub name: Vec<u8>,
+}
+
+/// Finds and deletes flows. Errors say what to do.
 pub trait Conntrack: Send + 'static {
-    /// Deletes the stale flows of these frontends; returns how many there were. The error says what to do.
-    fn delete_stale(&mut self, flows: Vec<UdpFlows>) -> impl Future<Output = Result<usize, String>> + Send;
+    /// The stale flows of these frontends.
+    fn find(&mut self, flows: Vec<UdpFlows>) -> impl Future<Output = Result<Vec<Stale>, String>> + Send;
+
+    /// Deletes flows, as far as it can; those that have ended meanwhile are no error.
+    fn delete(&mut self, stale: Vec<Stale>) -> impl Future<Output = Result<(), String>> + Send;
 }
 
 #[cfg(test)]
@@ -101,11 +121,16 @@ mod tests {
             (vec![a, b], vec![b], true),
             (vec![a, b], vec![b, a], false),
             (vec![a], vec![b], true),
-            (vec![a], vec![], true),
+            (vec![a], vec![], false),
         ] {
-            assert_eq!(UdpFlows::to_check(udp, &old, &new).is_some(), want, "{old:?} → {new:?}");
-            assert_eq!(UdpFlows::to_check(tcp, &old, &new), None);
+            let after = |old, new| UdpFlows::after(udp, old, new).is_some_and(|flows| flows.look);
+            assert_eq!(after([&old, &[]], [&new, &[]]), want, "{old:?} → {new:?}");
+            assert_eq!(UdpFlows::after(tcp, [&old, &[]], [&new, &[]]), None);
         }
+        assert_eq!(UdpFlows::after(udp, [&[a, b], &[]], [&[b], &[a]]), None, "it goes on while it terminates");
+        assert!(UdpFlows::after(udp, [&[b], &[a]], [&[b], &[]]).unwrap().look, "it is gone");
+        let grown = UdpFlows::after(udp, [&[a], &[]], [&[a, b], &[]]).unwrap();
+        assert!(!grown.look && grown.allows(b.address()));
     }
 
     #[test]
@@ -113,7 +138,7 @@ mod tests {
         let ip = |last| IpAddr::from([192, 0, 2, last]);
         let cluster = Frontend::ClusterIp { ip: ip(1), protocol: Protocol::Udp, port: 53 };
         let node = Frontend::NodePort { family: Family::Ip, protocol: Protocol::Udp, port: 30053 };
-        let flows = [cluster, node].map(|frontend| UdpFlows { frontend, backends: Box::new([backend(1)]) });
+        let flows = [cluster, node].map(|frontend| UdpFlows { frontend, backends: Box::new([backend(1)]), look: true });
         let judge = Judge::new(&flows, [ip(9)]);
         let (fine, gone) = (backend(1).address(), backend(2).address());
         for (destination, answers, want) in [
@@ -126,7 +151,7 @@ mod tests {
             ((ip(9), 30053), fine, false),
             ((ip(8), 30053), (ip(8), 30053), false), // somebody else's port of that number
         ] {
-            assert_eq!(judge.is_stale(&Flow { destination, answers }), want, "{destination:?} {answers:?}");
+            assert_eq!(judge.misses(&Flow { destination, answers }).is_some(), want, "{destination:?} {answers:?}");
         }
     }
 }

@@ -6,12 +6,22 @@ use crate::nft::Family;
 use super::frontend::{Backend, family_of};
 use super::tracker::Slice;
 
+/// The endpoints of a Service port in one family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selected {
+    /// Who takes new connections.
+    pub backends: Vec<Backend>,
+    /// Who serves, but takes no new ones: upstream leaves UDP flows to all who serve alone (`pkg/proxy/conntrack/cleanup.go`), as TCP
+    /// connections are.
+    pub draining: Vec<Backend>,
+}
+
 /// The endpoints of a Service port in one family, sorted by address and port, each once.
 ///
 /// Endpoints are matched by the slice port's name and protocol. Ready ones serve; if there is none, those that still serve while they
 /// terminate (KEP-1669), so that the last pod of a rolling update finishes its work. An endpoint in two slices counts as the last one
 /// that isn't terminating (`pkg/proxy/endpointslicecache.go`): it may have moved, or its address may have been given to a new pod.
-pub fn select(slices: &[Slice], port: &ServicePort, family: Family) -> Vec<Backend> {
+pub fn select(slices: &[Slice], port: &ServicePort, family: Family) -> Selected {
     let mut candidates: Vec<(Backend, &Endpoint)> = slices
         .iter()
         .flat_map(|slice| slice.ports.iter().map(move |p| (slice, p)))
@@ -29,7 +39,8 @@ pub fn select(slices: &[Slice], port: &ServicePort, family: Family) -> Vec<Backe
     });
     let any_ready = candidates.iter().any(|(_, e)| e.ready);
     let serves = |e: &Endpoint| if any_ready { e.ready } else { e.serving && e.terminating };
-    candidates.iter().filter(|(_, e)| serves(e)).map(|(backend, _)| *backend).collect()
+    let of = |belongs: &dyn Fn(&Endpoint) -> bool| candidates.iter().filter(|(_, e)| belongs(e)).map(|(backend, _)| *backend).collect();
+    Selected { backends: of(&serves), draining: of(&|e| e.serving && !serves(e)) }
 }
 
 /// Gives each endpoint a place so that as few places as possible change: who has one below the new number of places keeps it, the
@@ -95,7 +106,19 @@ mod tests {
         ];
         for (what, slices, want) in cases {
             let slices: Vec<_> = slices.iter().map(|e| slice(e, &[("", Protocol::Tcp, 80)])).collect();
-            assert_eq!(texts(&select(&slices, &port("", Protocol::Tcp), Family::Ip)), want, "{what}");
+            assert_eq!(texts(&select(&slices, &port("", Protocol::Tcp), Family::Ip).backends), want, "{what}");
+        }
+    }
+
+    #[test]
+    fn who_serves_without_being_chosen_keeps_its_flows() {
+        for (endpoints, want) in [
+            (&["10.0.0.1 rs", "10.0.0.2 st", "10.0.0.3 t", "10.0.0.4 "][..], &["10.0.0.2:80"][..]),
+            (&["10.0.0.1 st", "10.0.0.2 s"], &["10.0.0.2:80"]),
+            (&["10.0.0.1 t"], &[]),
+        ] {
+            let slices = [slice(endpoints, &[("", Protocol::Udp, 80)])];
+            assert_eq!(texts(&select(&slices, &port("", Protocol::Udp), Family::Ip).draining), want, "{endpoints:?}");
         }
     }
 
@@ -106,7 +129,7 @@ mod tests {
             slice(&["10.0.0.2 rs"], &[("web", Protocol::Tcp, 8080)]),
             slice(&["fd00::1 rs"], &[("web", Protocol::Tcp, 80)]),
         ];
-        let got = |name, protocol, family| texts(&select(&slices, &port(name, protocol), family));
+        let got = |name, protocol, family| texts(&select(&slices, &port(name, protocol), family).backends);
         assert_eq!(got("dns", Protocol::Udp, Family::Ip), ["10.0.0.1:53"]);
         assert_eq!(got("dns", Protocol::Tcp, Family::Ip), ["10.0.0.1:54"]);
         assert_eq!(got("web", Protocol::Tcp, Family::Ip), ["10.0.0.1:80", "10.0.0.2:8080"]);

@@ -9,6 +9,7 @@
 //!
 //! **Owns**: the only copy of Services and slices, and which endpoint stands at which place of which map (`plan`): a change is
 //! computed from these, so its cost follows the change and not the number of Services. Nothing is listed in steady state.
+//! What somebody else does to the tables is heard and put right (`vigilance`).
 //! **Survives a restart**: the tables. The next start reads them back (`adopt`), keeps every element that is right where it is, and
 //! changes the rest in one transaction: no connection notices.
 
@@ -29,6 +30,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 pub mod tracker;
+mod vigilance;
 
 use std::future::Future;
 
@@ -75,11 +77,13 @@ where
 
     /// Programs Services until both watches end. To stop it, drop it: the tables stay, and Services go on working.
     pub async fn run(mut self, services: BoxStream<'static, WatchEvent<Service>>, slices: BoxStream<'static, WatchEvent<EndpointSlice>>) {
-        hostcheck::report(self.sync.families());
+        hostcheck::report(&self.sync.families());
         let Self { tracker, sync, cleaner } = &mut self;
+        // What was programmed reaches the cleaner before it judges what it has read.
         tokio::select! {
-            () = cleaner.run() => {}
+            biased;
             () = follow(tracker, sync, services, slices) => {}
+            () = cleaner.run() => {}
         }
     }
 }
@@ -96,6 +100,10 @@ async fn follow<N, O, F>(
 {
     let (mut services, mut slices) = (services.fuse(), slices.fuse());
     while !(services.is_done() && slices.is_done()) {
+        if !sync.stands() {
+            tracker.take_changes(); // nothing waits for them, and there may be many until something can be programmed
+        }
+        let due = sync.due(tracker);
         // Events that are there already come first, so that they share a transaction. Streams give way to the scheduler now and then
         // (tokio's cooperative budget), so a flood of events delays the programming by a hundred of them at most.
         tokio::select! {
@@ -112,7 +120,8 @@ async fn follow<N, O, F>(
                 }
                 tracker.slice_event(event);
             }
-            () = until(sync.due(tracker)) => sync.run(tracker).await,
+            table = sync.disturbed() => sync.distrust(table),
+            () = until(due) => sync.run(tracker).await,
             else => {}
         }
     }

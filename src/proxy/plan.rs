@@ -4,7 +4,7 @@
 //! proportional to the change: an endpoint that takes another's place is one element less and one more in a data map. Verdict maps,
 //! whose changes make the kernel check the whole table, are touched only when the *number* of endpoints changes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::nft::{Family, Transaction};
 
 use super::conntrack::UdpFlows;
 use super::counts::Counts;
-use super::endpoints::{assign, select};
+use super::endpoints::{Selected, assign, select};
 use super::frontend::{Backend, Frontend};
 use super::piece::{Balancer, Piece};
 use super::ruleset;
@@ -30,16 +30,19 @@ pub struct Plan {
     pub adds: Vec<Piece>,
     /// Chains that elements to add lead to and that don't exist yet.
     pub balancers: Vec<(Family, Balancer)>,
-    /// Frontends whose UDP flows must be looked at when the plan is carried out.
+    /// Chains to remove: no element leads to them since the step before.
+    pub idle: Vec<Balancer>,
+    /// Frontends whose UDP flows may have to be looked at when the plan is carried out.
     pub flows: Vec<UdpFlows>,
 }
 
 impl Plan {
-    /// The family's part as a transaction.
+    /// The plan as a transaction on the family's table.
     pub fn transaction(&self, family: Family) -> Transaction {
         let mut tx = Transaction::new(ruleset::table(family));
         self.balancers.iter().filter(|(f, _)| *f == family).for_each(|(_, b)| ruleset::add_balancer(&mut tx, *b));
         ruleset::add_pieces(&mut tx, &self.deletes, &self.adds);
+        ruleset::remove_balancers(&mut tx, &self.idle);
         tx
     }
 }
@@ -47,15 +50,20 @@ impl Plan {
 /// Which endpoints stood at which places before the agent started: read back from the kernel.
 pub type Standing = HashMap<Frontend, Vec<Backend>>;
 
-/// What is programmed.
-#[derive(Debug, Default)]
+/// What is programmed in one family.
+#[derive(Debug)]
 pub struct Programmed {
+    family: Family,
     frontends: HashMap<Frontend, Entry>,
     /// Services that want a frontend which another one has.
     rivals: HashMap<Frontend, Vec<ServiceName>>,
     cluster_ips: Counts<IpAddr>,
     hairpins: Counts<(IpAddr, Protocol, u16)>,
-    balancers: HashSet<(Family, Balancer)>,
+    /// How many frontends lead to each chain.
+    balancers: HashMap<Balancer, u32>,
+    /// Chains to which none leads any more since the last step, and since this one.
+    idle: BTreeSet<Balancer>,
+    freed: BTreeSet<Balancer>,
     leftovers: HashMap<(Frontend, u32), (IpAddr, u16)>,
 }
 
@@ -64,26 +72,50 @@ struct Entry {
     owner: Arc<Service>,
     /// By place. Empty: connections are refused.
     backends: Box<[Backend]>,
+    /// Of UDP: who gets no new flows, but goes on with those it has.
+    draining: Box<[Backend]>,
 }
 
 impl Programmed {
+    /// Nothing.
+    pub fn new(family: Family) -> Self {
+        Self {
+            family,
+            frontends: HashMap::new(),
+            rivals: HashMap::new(),
+            cluster_ips: Counts::default(),
+            hairpins: Counts::default(),
+            balancers: HashMap::new(),
+            idle: BTreeSet::new(),
+            freed: BTreeSet::new(),
+            leftovers: HashMap::new(),
+        }
+    }
+
     /// Everything anew: what must be programmed for all Services. Endpoints keep the places where they stand.
     /// The plan's additions are all elements there must be.
-    pub fn build(tracker: &Tracker, standing: &Standing) -> (Self, Plan) {
-        let mut programmed = Self::default();
+    pub fn build(tracker: &Tracker, standing: &Standing, family: Family) -> (Self, Plan) {
+        let mut programmed = Self::new(family);
         let all = tracker.catalog().names().into_iter().map(|id| (id, None)).collect();
-        let plan = programmed.change(all, tracker, standing);
+        let plan = programmed.change(&all, tracker, standing);
         (programmed, plan)
     }
 
     /// The step that brings the changed Services up to date.
-    pub fn update(&mut self, changes: Changes, tracker: &Tracker) -> Plan {
+    pub fn update(&mut self, changes: &Changes, tracker: &Tracker) -> Plan {
         self.change(changes, tracker, &Standing::new())
     }
 
-    /// Whether a plan without changes would still remove something: see [`Self::add_leftover`].
+    /// Whether a plan without changes would still remove something: see [`Self::add_leftover`] and [`Self::add_idle`].
     pub fn has_leftovers(&self) -> bool {
-        !self.leftovers.is_empty()
+        !self.leftovers.is_empty() || !self.idle.is_empty()
+    }
+
+    /// Leaves a chain that stands, unless it is needed, to the next plan.
+    pub fn add_idle(&mut self, balancer: Balancer) {
+        if !self.balancers.contains_key(&balancer) {
+            self.idle.insert(balancer);
+        }
     }
 
     /// Leaves the element of a place, which no verdict leads to any more, to the next plan. A packet that is on its way through the
@@ -92,7 +124,7 @@ impl Programmed {
         self.leftovers.insert((frontend, place), (ip, port));
     }
 
-    fn change(&mut self, changes: Changes, tracker: &Tracker, standing: &Standing) -> Plan {
+    fn change(&mut self, changes: &Changes, tracker: &Tracker, standing: &Standing) -> Plan {
         let mut plan = Plan::default();
         let leftovers = std::mem::take(&mut self.leftovers);
         plan.deletes.extend(leftovers.into_iter().map(|((frontend, place), (ip, port))| Piece::Place(frontend, place, ip, port)));
@@ -101,19 +133,20 @@ impl Programmed {
         // First what goes, then what comes: a frontend may pass from one Service to another.
         let mut work = BTreeMap::new();
         for (id, before) in changes {
-            let now = tracker.catalog().get(&id);
-            if let Some(before) = &before {
+            let now = tracker.catalog().get(id);
+            if let Some(before) = before {
                 for freed in self.withdraw(before, now.as_deref(), &mut plan) {
                     work.extend(tracker.catalog().get(&freed).map(|rival| (freed, rival)));
                 }
             }
-            work.extend(now.map(|now| (id, now)));
+            work.extend(now.map(|now| (id.clone(), now)));
         }
         for service in work.values() {
             self.claim(service, tracker, standing, &mut plan);
         }
         self.cluster_ips.settle(&mut plan, Piece::ClusterIp);
         self.hairpins.settle(&mut plan, |(ip, protocol, port)| Piece::Hairpin(ip, protocol, port));
+        plan.idle.extend(std::mem::replace(&mut self.idle, std::mem::take(&mut self.freed)));
         plan
     }
 
@@ -121,7 +154,7 @@ impl Programmed {
     fn withdraw(&mut self, before: &Service, now: Option<&Service>, plan: &mut Plan) -> Vec<ServiceName> {
         let kept: HashSet<_> = now.iter().flat_map(|s| Frontend::of(s)).map(|(frontend, _)| frontend).collect();
         let mut freed = Vec::new();
-        for (frontend, _) in Frontend::of(before) {
+        for (frontend, _) in self.frontends_of(before) {
             if kept.contains(&frontend) {
                 continue;
             }
@@ -138,11 +171,16 @@ impl Programmed {
         freed
     }
 
+    fn frontends_of<'a>(&self, service: &'a Service) -> impl Iterator<Item = (Frontend, &'a ServicePort)> + use<'a> {
+        let family = self.family;
+        Frontend::of(service).into_iter().filter(move |(frontend, _)| frontend.family() == family)
+    }
+
     fn claim(&mut self, service: &Arc<Service>, tracker: &Tracker, standing: &Standing, plan: &mut Plan) {
         let slices = tracker.slices_of(&service.id);
         // Cluster IP and node port of one port share their endpoints.
-        let mut known: Vec<(&ServicePort, Family, Vec<Backend>)> = Vec::new();
-        for (frontend, port) in Frontend::of(service) {
+        let mut known: Vec<(&ServicePort, Selected)> = Vec::new();
+        for (frontend, port) in self.frontends_of(service) {
             match self.frontends.get(&frontend) {
                 Some(entry) if entry.owner.id != service.id => {
                     let rivals = self.rivals.entry(frontend).or_default();
@@ -154,46 +192,51 @@ impl Programmed {
                 }
                 _ => {}
             }
-            let family = frontend.family();
-            let same = |(p, f, _): &&(&ServicePort, Family, Vec<Backend>)| std::ptr::eq(*p, port) && *f == family;
+            let same = |(p, _): &&(&ServicePort, Selected)| std::ptr::eq(*p, port);
             if known.iter().find(same).is_none() {
-                known.push((port, family, select(slices, port, family)));
+                known.push((port, select(slices, port, self.family)));
             }
-            let wanted: &[Backend] = known.iter().find(same).map_or(&[], |(_, _, backends)| backends);
+            let (wanted, draining) =
+                known.iter().find(same).map_or((&[][..], &[][..]), |(_, found)| (found.backends.as_slice(), found.draining.as_slice()));
             let places = match (self.frontends.get(&frontend), standing.get(&frontend)) {
                 (Some(entry), _) => assign(&entry.backends, wanted),
                 (None, Some(backends)) => assign(backends, wanted),
                 (None, None) => wanted.into(),
             };
-            self.set(frontend, Some(Entry { owner: service.clone(), backends: places }), plan);
+            let draining = if frontend.protocol() == Protocol::Udp { draining.into() } else { Box::default() };
+            self.set(frontend, Some(Entry { owner: service.clone(), backends: places, draining }), plan);
         }
     }
 
     /// Puts a frontend's new entry in place, or takes the frontend away.
     fn set(&mut self, frontend: Frontend, entry: Option<Entry>, plan: &mut Plan) {
         let after: Option<Box<[Backend]>> = entry.as_ref().map(|e| e.backends.clone());
+        let still: Box<[Backend]> = entry.as_ref().map(|e| e.draining.clone()).unwrap_or_default();
         let before = match entry {
             Some(entry) => self.frontends.insert(frontend, entry),
             None => self.frontends.remove(&frontend),
         };
-        let before = before.map(|entry| entry.backends);
+        let (before, was) = before.map_or((None, Box::default()), |entry| (Some(entry.backends), entry.draining));
         let (old, new) = (before.as_deref().unwrap_or_default(), after.as_deref().unwrap_or_default());
 
         // Numbers beyond u32 don't fit into memory.
         let (old_count, new_count) = (u32::try_from(old.len()).unwrap_or(u32::MAX), u32::try_from(new.len()).unwrap_or(u32::MAX));
+        let balancer = |count| Balancer { node_port: matches!(frontend, Frontend::NodePort { .. }), count };
         if before.is_none() || after.is_none() || old_count != new_count {
             match (&before, old_count) {
                 (None, _) => {}
                 (Some(_), 0) => plan.deletes.push(Piece::NoEndpoints(frontend)),
-                (Some(_), count) => plan.deletes.push(Piece::Balance(frontend, count)),
+                (Some(_), count) => {
+                    plan.deletes.push(Piece::Balance(frontend, count));
+                    self.release(balancer(count));
+                }
             }
             match (&after, new_count) {
                 (None, _) => {}
                 (Some(_), 0) => plan.adds.push(Piece::NoEndpoints(frontend)),
                 (Some(_), count) => {
-                    let balancer = Balancer { node_port: matches!(frontend, Frontend::NodePort { .. }), count };
-                    if self.balancers.insert((frontend.family(), balancer)) {
-                        plan.balancers.push((frontend.family(), balancer));
+                    if self.acquire(balancer(count)) {
+                        plan.balancers.push((self.family, balancer(count)));
                     }
                     plan.adds.push(Piece::Balance(frontend, count));
                 }
@@ -215,7 +258,24 @@ impl Programmed {
             }
         }
         self.count_shared(frontend, before.as_deref(), after.as_deref());
-        plan.flows.extend(UdpFlows::to_check(frontend, old, new));
+        plan.flows.extend(UdpFlows::after(frontend, [old, &was], [new, &still]));
+    }
+
+    /// A frontend leads to this chain from now on. True if it must be made.
+    fn acquire(&mut self, balancer: Balancer) -> bool {
+        *self.balancers.entry(balancer).or_default() += 1;
+        self.balancers.get(&balancer) == Some(&1) && !self.idle.remove(&balancer) && !self.freed.remove(&balancer)
+    }
+
+    /// A frontend doesn't lead to this chain any more.
+    fn release(&mut self, balancer: Balancer) {
+        if let Some(count) = self.balancers.get_mut(&balancer) {
+            *count -= 1;
+            if *count == 0 {
+                self.balancers.remove(&balancer);
+                self.freed.insert(balancer);
+            }
+        }
     }
 
     /// Counts what several frontends may need: an element for it exists while the count isn't 0.

@@ -117,6 +117,13 @@ pub fn add_balancer(tx: &mut Transaction, balancer: Balancer) {
     }
 }
 
+/// Removes chains for numbers of endpoints. All are emptied first: nothing but a rule of one of them may still lead to another.
+pub fn remove_balancers(tx: &mut Transaction, balancers: &[Balancer]) {
+    let names: Vec<Name> = balancers.iter().map(|balancer| balancer.name().into()).collect();
+    names.iter().for_each(|name| tx.flush_chain(name.clone()));
+    names.into_iter().for_each(|name| tx.delete_chain(name));
+}
+
 /// Adds elements to remove and then elements to add; those of one set together, because they share a message.
 pub fn add_pieces(tx: &mut Transaction, deletes: &[Piece], adds: &[Piece]) {
     by_set(deletes, tx.table.family, |set, element| tx.delete_element(set, element));

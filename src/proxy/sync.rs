@@ -1,4 +1,6 @@
 //! Carries plans out: opens nftables, adopts what stands, applies the difference, and starts over when something went wrong.
+//!
+//! Each family is on its own: one that the kernel refuses doesn't stop the other.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -6,48 +8,85 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use crate::nft::{Error, Family, Netfilter};
+use crate::nft::{Error, Family, Netfilter, TableId};
 
 use super::adopt::{self, Observed, Table};
 use super::conntrack::UdpFlows;
-use super::piece::SetId;
-use super::plan::{Plan, Programmed};
+use super::piece::{Balancer, SetId};
+use super::plan::Programmed;
 use super::ruleset;
 use super::tracker::Tracker;
+use super::vigilance::Vigilance;
 
 /// Changes within this time after a transaction share the next one.
 const WINDOW: Duration = Duration::from_millis(2);
 /// When leftovers are removed if no change comes: any packet that was on its way is through by then.
 const LEFTOVERS: Duration = Duration::from_millis(100);
-/// First and longest wait after a failure.
+/// First and longest wait after a comparison with the kernel that failed. After a change that failed, the comparison comes at once.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 /// Wait on a host that has no nftables, or doesn't let us use it.
 const RETRY_HOST: Duration = Duration::from_secs(60);
 
-/// What is known about the kernel's tables.
+/// What is known about a family's table in the kernel.
 #[derive(Debug)]
 enum Plane {
-    /// Nothing is known: they must be read before anything is changed. Next: `Standing`, or `Unknown` again after a failure.
+    /// Nothing is known: it must be read before anything is changed. Next: `Standing`, or `Unknown` again after a failure.
     Unknown {
         /// When to try.
         at: Instant,
         /// How long to wait if it fails.
         delay: Duration,
     },
-    /// They are as planned. Next: `Unknown` after a failure.
+    /// It is as planned. Next: `Unknown` after a failure.
     Standing(Box<Programmed>),
+}
+
+/// One family.
+#[derive(Debug)]
+struct Lane {
+    family: Family,
+    plane: Plane,
+    complaint: String,
+}
+
+impl Lane {
+    fn is_due(&self, now: Instant) -> bool {
+        matches!(self.plane, Plane::Unknown { at, .. } if at <= now)
+    }
+
+    /// After a comparison that failed. Returns what to say, if it is something new.
+    fn failed(&mut self, error: &Error, now: Instant) -> Option<String> {
+        let delay = match self.plane {
+            Plane::Unknown { delay, .. } => delay,
+            Plane::Standing(_) => RETRY.0,
+        };
+        let wait = match error {
+            Error::NotSupported | Error::NoPermission => RETRY_HOST,
+            _ => delay,
+        };
+        self.plane = Plane::Unknown { at: now + wait, delay: (delay * 2).min(RETRY.1) };
+        let text = error.to_string();
+        let new = text != self.complaint;
+        let line = new.then(|| complaint(&text, wait));
+        self.complaint = text;
+        line
+    }
+}
+
+fn complaint(text: &str, wait: Duration) -> String {
+    format!("Services can't be programmed, trying again every {wait:?} or less often; pods run all the same: {text}")
 }
 
 /// Owns nftables and the knowledge of what is programmed. `O` opens nftables.
 pub struct Sync<N, O> {
     open: O,
     netfilter: Option<N>,
-    families: Vec<Family>,
-    plane: Plane,
+    lanes: Vec<Lane>,
+    vigilance: Vigilance,
+    /// When something was programmed last.
     last: Instant,
-    complaint: String,
     flows: UnboundedSender<Vec<UdpFlows>>,
 }
 
@@ -60,13 +99,19 @@ where
     /// Nothing happens before [`Self::run`].
     pub fn new(open: O, families: Vec<Family>, flows: UnboundedSender<Vec<UdpFlows>>) -> Self {
         let now = Instant::now();
-        let plane = Plane::Unknown { at: now, delay: RETRY.0 };
-        Self { open, netfilter: None, families, plane, last: now, complaint: String::new(), flows }
+        let lane = |family| Lane { family, plane: Plane::Unknown { at: now, delay: RETRY.0 }, complaint: String::new() };
+        let lanes = families.into_iter().map(lane).collect();
+        Self { open, netfilter: None, lanes, vigilance: Vigilance::new(now), last: now, flows }
     }
 
     /// The families that are programmed.
-    pub fn families(&self) -> &[Family] {
-        &self.families
+    pub fn families(&self) -> Vec<Family> {
+        self.lanes.iter().map(|lane| lane.family).collect()
+    }
+
+    /// Whether changes are of interest: while nothing stands, all is built anew anyway.
+    pub fn stands(&self) -> bool {
+        self.lanes.iter().any(|lane| matches!(lane.plane, Plane::Standing(_)))
     }
 
     /// When [`Self::run`] has something to do; `None`: not before the tracker has news.
@@ -74,103 +119,188 @@ where
         if !tracker.ready() {
             return None;
         }
-        match &self.plane {
+        let of_lane = |lane: &Lane| match &lane.plane {
             Plane::Unknown { at, .. } => Some(*at),
             Plane::Standing(_) if tracker.has_changes() => Some(self.last + WINDOW),
             Plane::Standing(programmed) => programmed.has_leftovers().then(|| self.last + LEFTOVERS),
+        };
+        let look = self.stands().then(|| self.vigilance.due());
+        self.lanes.iter().filter_map(of_lane).chain(look).min()
+    }
+
+    /// Returns when somebody else changed our tables: see [`Netfilter::disturbed`]. What is told while an answer is due is not lost: that
+    /// answer looks at everything.
+    pub async fn disturbed(&mut self) -> Option<TableId> {
+        let listen = self.stands() && !self.vigilance.pending();
+        match &mut self.netfilter {
+            Some(netfilter) if listen => netfilter.disturbed().await,
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Somebody else may have changed a table: everything will be compared. Changes of Services go on being programmed meanwhile.
+    pub fn distrust(&mut self, table: Option<TableId>) {
+        if self.vigilance.heard(Instant::now()) {
+            match table {
+                Some(table) => warn!("somebody changed table {table}; putting it right"),
+                None => debug!("notifications of nftables were lost; comparing everything"),
+            }
         }
     }
 
     /// Brings the tables up to date. A failure is logged; [`Self::due`] then says when to try again.
     pub async fn run(&mut self, tracker: &mut Tracker) {
-        let delay = match &self.plane {
-            Plane::Unknown { delay, .. } => *delay,
-            Plane::Standing(_) => RETRY.0,
-        };
-        let result = match std::mem::replace(&mut self.plane, Plane::Unknown { at: self.last, delay }) {
-            Plane::Standing(programmed) => self.step(programmed, tracker).await,
-            Plane::Unknown { .. } => self.adopt(tracker).await,
-        };
+        let now = Instant::now();
+        let everything = self.vigilance.due() <= now || self.lanes.iter().all(|lane| lane.is_due(now));
+        if everything {
+            tracker.take_changes(); // all of it is in what is built now
+        } else {
+            self.step(tracker).await;
+        }
+        self.adopt(tracker, everything, now).await;
         self.last = Instant::now();
-        match result {
-            Ok(programmed) => {
-                self.plane = Plane::Standing(programmed);
-                self.complaint.clear();
-            }
-            Err(error) => {
-                let wait = match error {
-                    Error::NotSupported | Error::NoPermission => RETRY_HOST,
-                    _ => delay,
-                };
-                self.plane = Plane::Unknown { at: self.last + wait, delay: (delay * 2).min(RETRY.1) };
-                self.complain(&error, wait);
+    }
+
+    /// Programs the changes where it is known what stands.
+    async fn step(&mut self, tracker: &mut Tracker) {
+        let Some(netfilter) = &mut self.netfilter else { return };
+        let changes = tracker.take_changes();
+        for lane in &mut self.lanes {
+            let Plane::Standing(programmed) = &mut lane.plane else { continue };
+            let plan = programmed.update(&changes, tracker);
+            let transaction = plan.transaction(lane.family);
+            let result = if transaction.is_empty() { Ok(()) } else { netfilter.apply(&transaction).await };
+            match result {
+                Ok(()) => look_at(&self.flows, plan.flows),
+                Err(error) => {
+                    // The usual reason is that somebody changed the table: no complaint unless the comparison fails as well.
+                    debug!("a change was refused, comparing everything: {error}");
+                    lane.plane = Plane::Unknown { at: Instant::now(), delay: RETRY.0 };
+                }
             }
         }
     }
 
-    /// Says the same thing once.
-    fn complain(&mut self, error: &Error, wait: Duration) {
-        let text = error.to_string();
-        if text != self.complaint {
-            warn!("Services can't be programmed, trying again every {wait:?} or less often; pods run all the same: {text}");
-            self.complaint = text;
+    /// Opens nftables if need be. Before everything is compared, others' changes needn't be heard.
+    async fn prepare(&mut self, everything: bool) -> Result<(), Error> {
+        if self.netfilter.is_none() {
+            self.netfilter = Some((self.open)().await?);
+        }
+        match &mut self.netfilter {
+            Some(netfilter) if everything => netfilter.unwatch().await,
+            _ => Ok(()),
         }
     }
 
-    async fn step(&mut self, mut programmed: Box<Programmed>, tracker: &mut Tracker) -> Result<Box<Programmed>, Error> {
-        let plan = programmed.update(tracker.take_changes(), tracker);
-        let Some(netfilter) = &mut self.netfilter else { return self.adopt(tracker).await };
-        for family in &self.families {
-            let transaction = plan.transaction(*family);
-            if !transaction.is_empty() {
-                netfilter.apply(&transaction).await?;
+    /// Reads what stands and puts it right: everywhere, or where it is unknown and time to try.
+    async fn adopt(&mut self, tracker: &Tracker, everything: bool, now: Instant) {
+        if !everything && !self.lanes.iter().any(|lane| lane.is_due(now)) {
+            return;
+        }
+        let tables = self.lanes.iter().map(|lane| ruleset::table(lane.family)).collect();
+        let prepared = self.prepare(everything).await;
+        let due = self.lanes.iter_mut().filter(|lane| everything || lane.is_due(now));
+        let netfilter = match (prepared, &mut self.netfilter) {
+            (Ok(()), Some(netfilter)) => netfilter,
+            (Ok(()), None) => return,
+            (Err(error), _) => {
+                let lines: Vec<_> = due.filter_map(|lane| lane.failed(&error, Instant::now())).collect();
+                lines.iter().take(1).for_each(|line| warn!("{line}"));
+                return;
             }
-        }
-        self.look_at(plan);
-        Ok(programmed)
-    }
-
-    async fn adopt(&mut self, tracker: &mut Tracker) -> Result<Box<Programmed>, Error> {
-        let start = Instant::now();
-        let netfilter = match &mut self.netfilter {
-            Some(netfilter) => netfilter,
-            None => self.netfilter.insert((self.open)().await?),
         };
-        let mut tables = Vec::with_capacity(self.families.len());
-        for family in &self.families {
-            tables.push(observe(netfilter, *family).await?);
+        for lane in due {
+            match adopt(netfilter, lane.family, tracker).await {
+                Ok((programmed, flows, text)) => {
+                    match lane.plane {
+                        Plane::Unknown { .. } => info!("{text}"),
+                        Plane::Standing(_) => debug!("{text}"),
+                    }
+                    lane.plane = Plane::Standing(programmed);
+                    lane.complaint.clear();
+                    look_at(&self.flows, flows);
+                }
+                Err(error) => {
+                    lane.failed(&error, Instant::now()).iter().for_each(|line| warn!("{line}"));
+                }
+            }
         }
-        tracker.take_changes(); // all of it is in what is built now
-        let (mut programmed, plan) = Programmed::build(tracker, &adopt::standing(&tables));
-        for observed in tables {
-            let transaction = adopt::transaction(observed, &plan, &mut programmed);
-            netfilter.apply(&transaction).await?;
+        if everything {
+            self.vigilance.looked(Instant::now());
+            match netfilter.watch(tables).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    debug!("nftables changed while everything was compared; comparing once more");
+                    self.vigilance.heard(Instant::now());
+                }
+                Err(error) => warn!("others' changes of Services' tables will be noticed late: {error}"),
+            }
         }
-        info!("Services are programmed: {} elements, in {:?}", plan.adds.len(), start.elapsed());
-        self.look_at(plan);
-        Ok(Box::new(programmed))
     }
+}
 
-    fn look_at(&self, plan: Plan) {
-        if !plan.flows.is_empty() {
-            // The receiver lives as long as the proxy does.
-            let _ = self.flows.send(plan.flows);
-        }
+fn look_at(to: &UnboundedSender<Vec<UdpFlows>>, flows: Vec<UdpFlows>) {
+    if !flows.is_empty() {
+        // The receiver lives as long as the proxy does.
+        let _ = to.send(flows);
     }
+}
+
+/// Reads one family's table and puts it right. Returns what is programmed then, and a line that says so.
+async fn adopt(
+    netfilter: &mut impl Netfilter,
+    family: Family,
+    tracker: &Tracker,
+) -> Result<(Box<Programmed>, Vec<UdpFlows>, String), Error> {
+    let start = Instant::now();
+    let observed = observe(netfilter, family).await?;
+    let (mut programmed, plan) = Programmed::build(tracker, &adopt::standing(&observed), family);
+    let transaction = adopt::transaction(observed, &plan, &mut programmed);
+    netfilter.apply(&transaction).await?;
+    let text = format!("Services are programmed in table {}: {} elements, in {:?}", transaction.table, plan.adds.len(), start.elapsed());
+    Ok((Box::new(programmed), plan.flows, text))
 }
 
 async fn observe(netfilter: &mut impl Netfilter, family: Family) -> Result<Observed, Error> {
     let id = ruleset::table(family);
     let state = netfilter.table(&id).await?.unwrap_or_default();
-    let table = Table::judge(family, &state);
+    let replace = Observed { family, table: Table::Replace, elements: HashMap::new(), balancers: Vec::new() };
+    if Table::judge(family, &state) == Table::Replace {
+        return Ok(replace);
+    }
     let mut elements = HashMap::new();
-    if table == Table::Fits {
-        for set in SetId::ALL {
-            let exists = state.sets.iter().any(|s| matches!(s, crate::nft::SetState::Known(known) if &*known.name == set.name()));
-            if exists {
-                elements.insert(set, netfilter.elements(&id, set.name()).await?);
-            }
+    for set in SetId::ALL {
+        let exists = state.sets.iter().any(|s| matches!(s, crate::nft::SetState::Known(known) if &*known.name == set.name()));
+        if exists {
+            match netfilter.elements(&id, set.name()).await {
+                Ok(found) => elements.insert(set, found),
+                Err(error @ Error::Malformed { .. }) => {
+                    warn!("table {id}, map {}: {error}; making the table anew", set.name());
+                    return Ok(replace);
+                }
+                Err(error) => return Err(error),
+            };
         }
     }
-    Ok(Observed { family, table, elements })
+    let balancers = state.chains.iter().filter_map(|state| Balancer::parse(&state.chain.name)).collect();
+    Ok(Observed { family, table: Table::Fits, elements, balancers })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_without_nftables_is_said_once_and_asked_once_a_minute() {
+        let now = Instant::now();
+        let mut lane = Lane { family: Family::Ip, plane: Plane::Unknown { at: now, delay: RETRY.0 }, complaint: String::new() };
+        let line = lane.failed(&Error::NotSupported, now).unwrap();
+        assert_eq!(
+            line,
+            "Services can't be programmed, trying again every 60s or less often; pods run all the same: this kernel has no nftables: \
+             load the module (modprobe nf_tables), or use a kernel with CONFIG_NF_TABLES"
+        );
+        assert!(matches!(lane.plane, Plane::Unknown { at, .. } if at == now + RETRY_HOST));
+        assert_eq!(lane.failed(&Error::NotSupported, now), None);
+    }
 }

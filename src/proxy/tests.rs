@@ -12,6 +12,7 @@ use super::testing::{endpoint_slice, service};
 use super::*;
 use crate::nft::{Fake, Op, TableId, Transaction};
 
+mod disturbed;
 mod faults;
 mod restart;
 mod skeleton;
@@ -21,9 +22,13 @@ mod skeleton;
 pub struct FakeConntrack(Arc<Mutex<Vec<UdpFlows>>>);
 
 impl Conntrack for FakeConntrack {
-    async fn delete_stale(&mut self, flows: Vec<UdpFlows>) -> Result<usize, String> {
+    async fn find(&mut self, flows: Vec<UdpFlows>) -> Result<Vec<conntrack::Stale>, String> {
         self.0.lock().unwrap().extend(flows);
-        Ok(0)
+        Ok(vec![])
+    }
+
+    async fn delete(&mut self, _: Vec<conntrack::Stale>) -> Result<(), String> {
+        Ok(())
     }
 }
 
@@ -141,8 +146,11 @@ async fn leftovers_go_by_themselves_and_then_nothing_happens() {
     sleep(Duration::from_millis(100)).await;
     assert_eq!(element_lines(&fake.dump(), "0x00000001").len(), 0);
     fake.take_applied();
-    sleep(Duration::from_secs(3600)).await;
+    assert!(!fake.dump().contains("chain n2"), "{}", fake.dump());
+    sleep(Duration::from_secs(3500)).await;
     assert!(fake.take_applied().is_empty());
+    sleep(Duration::from_secs(200)).await;
+    assert_eq!(elements(&fake.take_applied()), (0, 0), "once an hour everything is compared");
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,4 +8,5 @@ pub mod inotify;
 pub mod netns;
 pub mod notify;
 pub mod process;
+pub mod readable;
 pub mod stamp;

@@ -107,15 +107,26 @@ fn a_udp_client_is_moved_to_the_endpoint_that_remains() {
             for client in &clients {
                 eventually("the flow moves", || client.ask(), |a| a.as_ref().is_ok_and(|a| a.server == "pod2"));
             }
-            // A flow from before the Service had endpoints is refused, and then moves as well.
+            // While there is no endpoint, flows are left alone, as upstream does; new ones are refused.
             world.slice(WatchEvent::Applied(world.make_slice(1, &[])));
-            for client in &clients {
-                eventually("the flow ends", || client.ask(), refused);
-            }
+            eventually("a new flow is refused", || outside.run(move || UdpClient::new(vip).ask()), refused);
+            assert!(clients.iter().all(|c| c.ask().unwrap().server == "pod2"));
             world.slice(WatchEvent::Applied(world.make_slice(1, &[1, 2])));
             for client in &clients {
                 succeeds("the flow begins", || client.ask());
             }
+            // Nor is one whose endpoint terminates, as long as it serves.
+            let before = clients[0].ask().unwrap().server;
+            let mut slice = world.make_slice(1, &[1, 2]);
+            let leaves = if before == "pod1" { 0 } else { 1 };
+            (slice.endpoints[leaves].ready, slice.endpoints[leaves].terminating) = (false, true);
+            world.slice(WatchEvent::Applied(slice));
+            let other = if before == "pod1" { "pod2" } else { "pod1" };
+            let new = || outside.run(move || UdpClient::new(vip).ask());
+            eventually("new flows go elsewhere", || (0..8).all(|_| new().is_ok_and(|a| a.server == other)), |all| *all);
+            std::thread::park_timeout(std::time::Duration::from_millis(300));
+            assert_eq!(clients[0].ask().unwrap().server, before);
+            world.slice(WatchEvent::Applied(world.make_slice(1, &[1, 2])));
             // A flow whose endpoint stays is left alone, whoever else comes and goes.
             let before = clients[0].ask().unwrap().server;
             let stays = if before == "pod1" { 1 } else { 2 };

@@ -112,9 +112,14 @@ impl<T: Slim> ListReader<T> {
                 self.list.resource_version = meta.resource_version;
             }
             2 => {
-                let mut decoded = T::read(message, &self.node)?;
-                self.list.problems.append(&mut decoded.problems);
-                self.list.items.push(decoded.object);
+                // One object that makes no sense doesn't hide the others.
+                match T::read(message, &self.node) {
+                    Ok(mut decoded) => {
+                        self.list.problems.append(&mut decoded.problems);
+                        self.list.items.push(decoded.object);
+                    }
+                    Err(error) => self.list.problems.push(format!("{} {}: {error}; left out", T::KIND, wire::name_in(message))),
+                }
             }
             _ => {}
         }
@@ -186,6 +191,17 @@ mod tests {
             assert_eq!(page.items.last().map(|s| s.id.name.to_string()).as_deref(), Some("svc-99"));
         }
         assert_eq!(read(&answer(0), 5).map(|page| page.items.len()), Ok(0));
+    }
+
+    #[test]
+    fn one_bad_object_is_left_out_and_named() {
+        let meta = field(1, &[field(1, b"bad"), field(3, b"ns")].concat());
+        let bad = field(2, &[meta, field(2, b"\xff\xff\xff")].concat());
+        let good = field(2, &field(1, &[field(1, b"good"), field(3, b"ns")].concat()));
+        let list = [field(1, &field(2, b"77")), bad, good].concat();
+        let page = read(&[b"k8s\0".to_vec(), field(2, &list)].concat(), 9).expect("the rest");
+        assert_eq!(page.items.iter().map(|s| s.id.to_string()).collect::<Vec<_>>(), ["ns/good"]);
+        assert!(page.problems.len() == 1 && page.problems[0].starts_with("Service ns/bad: malformed"), "{:?}", page.problems);
     }
 
     #[test]

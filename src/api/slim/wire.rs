@@ -30,6 +30,13 @@ pub fn field(message: &[u8], number: u32) -> Result<Option<&[u8]>, DecodeError> 
     Ok(None)
 }
 
+/// Namespace and name in an object's metadata as far as they can be read, for messages about the rest of it.
+pub fn name_in(object: &[u8]) -> String {
+    let meta = field(object, 1).ok().flatten().unwrap_or_default();
+    let text = |number| field(meta, number).ok().flatten().map(String::from_utf8_lossy).unwrap_or_default();
+    format!("{}/{}", text(3), text(1))
+}
+
 /// The length-delimited fields of a message, in place; scalar fields are stepped over.
 pub struct Fields<'a>(pub &'a [u8]);
 

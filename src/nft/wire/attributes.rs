@@ -9,6 +9,8 @@ pub struct Message<'a> {
     pub flags: u16,
     /// Sequence number of the request that it answers.
     pub seq: u32,
+    /// Port of the socket whose request it answers, or that made the change it tells of.
+    pub port: u32,
     /// What follows the header.
     pub body: &'a [u8],
 }
@@ -17,6 +19,11 @@ impl<'a> Message<'a> {
     /// The attributes after `struct nfgenmsg`.
     pub fn attributes(&self) -> Attributes<'a> {
         Attributes(self.body.get(4..).unwrap_or_default())
+    }
+
+    /// The address family that it is about: `nfgen_family` of `struct nfgenmsg`.
+    pub fn family(&self) -> Option<u8> {
+        self.body.first().copied()
     }
 
     /// The low half of the ruleset's generation, which each change of any table raises: `res_id` of `struct nfgenmsg`.
@@ -38,9 +45,10 @@ impl<'a> Iterator for Messages<'a> {
         let kind = short(head.get(4..6)?)?;
         let flags = short(head.get(6..8)?)?;
         let seq = number(head.get(8..12)?)?;
+        let port = number(head.get(12..16)?)?;
         let body = self.0.get(16..len)?;
         self.0 = self.0.get(len.next_multiple_of(4)..).unwrap_or_default();
-        Some(Message { kind, flags, seq, body })
+        Some(Message { kind, flags, seq, port, body })
     }
 }
 

@@ -47,8 +47,14 @@ pub mod msg {
     pub const NEWSETELEM: u16 = 12;
     pub const GETSETELEM: u16 = 13;
     pub const DELSETELEM: u16 = 14;
+    pub const NEWGEN: u16 = 15;
     pub const GETGEN: u16 = 16;
 }
+
+/// `NFNLGRP_NFTABLES`: the multicast group to which each change is told.
+pub const GROUP: u32 = 7;
+/// `NFTA_GEN_ID`.
+pub const GEN_ID: u16 = 1;
 
 /// `NFTA_TABLE_*`.
 pub mod table {

@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     fn message(kind: u16, flags: u16, body: &[u8]) -> Message<'_> {
-        Message { kind, flags, seq: 3, body }
+        Message { kind, flags, seq: 3, port: 0, body }
     }
 
     fn refusal(errno: i32, header: &[u8], text: Option<&str>) -> Vec<u8> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 
-use super::{Conntrack, Flow, Judge, UdpFlows};
+use super::{Conntrack, Flow, Judge, Stale, UdpFlows};
 use crate::nft::Family;
 use crate::nft::socket::Socket;
 use crate::nft::value::UDP;
@@ -43,45 +43,61 @@ const PROTO_DST_PORT: u16 = 3;
 pub struct Kernel;
 
 impl Conntrack for Kernel {
-    async fn delete_stale(&mut self, flows: Vec<UdpFlows>) -> Result<usize, String> {
-        let work = tokio::task::spawn_blocking(move || delete_stale(&flows));
-        match tokio::time::timeout(PATIENCE * 2, work).await {
-            Ok(Ok(result)) => result.map_err(|errno| match errno {
-                Errno::EPERM => "no permission: run as root, or give the process CAP_NET_ADMIN".to_string(),
-                Errno::EPROTONOSUPPORT | Errno::EINVAL => {
-                    "this kernel can't list connections: load the module (modprobe nf_conntrack_netlink)".to_string()
-                }
-                other => format!("conntrack over netlink: {other}; their clients must wait until the flows time out"),
-            }),
-            Ok(Err(panicked)) => Err(panicked.to_string()),
-            Err(_) => Err("the kernel did not answer in time".to_string()),
-        }
+    async fn find(&mut self, flows: Vec<UdpFlows>) -> Result<Vec<Stale>, String> {
+        call(move || find(&flows)).await
+    }
+
+    async fn delete(&mut self, stale: Vec<Stale>) -> Result<(), String> {
+        call(move || delete(&stale)).await
     }
 }
 
-fn delete_stale(flows: &[UdpFlows]) -> Result<usize, Errno> {
+/// Runs a blocking call beside the async tasks, with a deadline.
+async fn call<T: Send + 'static>(work: impl FnOnce() -> Result<T, Errno> + Send + 'static) -> Result<T, String> {
+    match tokio::time::timeout(PATIENCE * 2, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(result)) => result.map_err(|errno| match errno {
+            Errno::EPERM => "no permission: run as root, or give the process CAP_NET_ADMIN".to_string(),
+            Errno::EPROTONOSUPPORT | Errno::EINVAL => {
+                "this kernel can't list connections: load the module (modprobe nf_conntrack_netlink)".to_string()
+            }
+            other => format!("conntrack over netlink: {other}; their clients must wait until the flows time out"),
+        }),
+        Ok(Err(panicked)) => Err(panicked.to_string()),
+        Err(_) => Err("the kernel did not answer in time".to_string()),
+    }
+}
+
+fn find(flows: &[UdpFlows]) -> Result<Vec<Stale>, Errno> {
     let judge = Judge::new(flows, local_addresses()?);
     let mut socket = Socket::open(PATIENCE)?;
-    let mut count = 0;
+    let mut all = Vec::new();
     for family in flows.iter().map(|f| f.frontend.family()).collect::<BTreeSet<_>>() {
-        let stale: Vec<Vec<u8>> = socket.dump(
+        all.extend(socket.dump(
             |flags, seq| list_request(family, flags, seq),
-            |stale: &mut Vec<_>, message| {
-                let attributes = message.attributes();
-                if read(family, attributes).is_some_and(|flow| judge.is_stale(&flow)) {
-                    stale.extend(name_of(message));
+            |stale: &mut Vec<Stale>, message| {
+                if let Some(flow) = read(family, message.attributes())
+                    && let Some(frontend) = judge.misses(&flow)
+                    && let Some(name) = name_of(message)
+                {
+                    stale.push(Stale { frontend, answers: flow.answers, name });
                 }
             },
-        )?;
-        for name in stale {
-            match socket.get(|flags, seq| delete_request(family, &name, flags, seq)) {
-                Ok(()) => count += 1,
-                Err(Errno::ENOENT) => {} // it ended by itself
-                Err(errno) => return Err(errno),
-            }
+        )?);
+    }
+    Ok(all)
+}
+
+/// Goes on after a flow that can't be deleted; the first error is returned.
+fn delete(stale: &[Stale]) -> Result<(), Errno> {
+    let mut socket = Socket::open(PATIENCE)?;
+    let mut outcome = Ok(());
+    for Stale { frontend, name, .. } in stale {
+        match socket.get(|flags, seq| delete_request(frontend.family(), name, flags, seq)) {
+            Ok(()) | Err(Errno::ENOENT) => {} // deleted, or it had ended by itself
+            Err(errno) => outcome = outcome.and(Err(errno)),
         }
     }
-    Ok(count)
+    outcome
 }
 
 fn local_addresses() -> Result<impl Iterator<Item = IpAddr>, Errno> {
@@ -211,7 +227,7 @@ mod tests {
         let bytes = entry(UDP);
         let body = Messages(&bytes).next().unwrap().body;
         for len in 0..body.len() - 8 {
-            let cut = Message { kind: 0, flags: 0, seq: 0, body: &body[..len] };
+            let cut = Message { kind: 0, flags: 0, seq: 0, port: 0, body: &body[..len] };
             let _ = read(Family::Ip, cut.attributes()); // never a panic
         }
     }

@@ -3,16 +3,34 @@ use crate::api::WatchEvent;
 use crate::proxy::testing::{Tables, endpoint_slice, service};
 
 /// A tracker with what it takes to follow it.
-#[derive(Default)]
 struct World {
     tracker: Tracker,
-    programmed: Programmed,
+    /// Both families.
+    programmed: [Programmed; 2],
     tables: Tables,
+}
+
+const FAMILIES: [Family; 2] = [Family::Ip, Family::Ip6];
+
+fn both(plans: impl IntoIterator<Item = Plan>) -> Plan {
+    plans.into_iter().fold(Plan::default(), |mut all, plan| {
+        all.deletes.extend(plan.deletes);
+        all.adds.extend(plan.adds);
+        all.balancers.extend(plan.balancers);
+        all.idle.extend(plan.idle);
+        all.flows.extend(plan.flows);
+        all
+    })
+}
+
+fn fresh(tracker: &Tracker) -> Plan {
+    both(FAMILIES.map(|family| Programmed::build(tracker, &Standing::new(), family).1))
 }
 
 impl World {
     fn new(services: Vec<Service>, slices: Vec<crate::model::service::EndpointSlice>) -> Self {
-        let mut world = Self::default();
+        let programmed = FAMILIES.map(Programmed::new);
+        let mut world = Self { tracker: Tracker::default(), programmed, tables: Tables::default() };
         world.tracker.service_event(WatchEvent::Snapshot(services));
         world.tracker.slice_event(WatchEvent::Snapshot(slices));
         world.step();
@@ -21,7 +39,7 @@ impl World {
 
     fn step(&mut self) -> Plan {
         let changes = self.tracker.take_changes();
-        let plan = self.programmed.update(changes, &self.tracker);
+        let plan = both(self.programmed.iter_mut().map(|programmed| programmed.update(&changes, &self.tracker)));
         self.tables.apply(&plan);
         plan
     }
@@ -34,6 +52,10 @@ impl World {
     fn slice(&mut self, slice: crate::model::service::EndpointSlice) -> Plan {
         self.tracker.slice_event(WatchEvent::Applied(slice));
         self.step()
+    }
+
+    fn has_leftovers(&self) -> bool {
+        self.programmed.iter().any(Programmed::has_leftovers)
     }
 
     fn size(plan: &Plan) -> (usize, usize) {
@@ -94,10 +116,11 @@ fn another_number_of_endpoints_changes_one_verdict() {
     // Shrinking: the verdict first, the element that nobody reaches any more with the next step.
     let shrunk = world.slice(endpoint_slice("web", "10.0.0.1", "TCP 80"));
     assert_eq!(World::size(&shrunk), (1, 1));
-    assert!(world.programmed.has_leftovers());
+    assert!(world.has_leftovers());
     let rest = world.step();
     assert_eq!(World::size(&rest), (1, 0));
-    assert!(!world.programmed.has_leftovers());
+    assert_eq!(rest.idle, [Balancer { node_port: false, count: 2 }], "the chain goes with the last verdict's leftovers");
+    assert!(!world.has_leftovers());
     // Growing again with the leftover still there: nothing is added twice (`Tables` would panic).
     world.slice(endpoint_slice("web", "10.0.0.1 10.0.0.2", "TCP 80"));
     world.slice(endpoint_slice("web", "10.0.0.1", "TCP 80"));
@@ -155,14 +178,14 @@ fn of_two_services_that_want_one_frontend_the_second_waits() {
     world.service(service("b", "10.96.0.2", "TCP 80"));
     world.step();
     assert_eq!(node_port(&world), "");
-    assert!(world.programmed.rivals.is_empty());
+    assert!(world.programmed.iter().all(|programmed| programmed.rivals.is_empty()));
 }
 
 #[test]
 fn families_are_kept_apart() {
     let world =
         World::new(vec![service("web", "10.96.0.1 fd00::1", "TCP 80 30080")], vec![endpoint_slice("web", "10.0.0.1 fd01::1", "TCP 80")]);
-    let (_, plan) = Programmed::build(&world.tracker, &Standing::new());
+    let plan = fresh(&world.tracker);
     for family in [Family::Ip, Family::Ip6] {
         let mine = plan.adds.iter().filter(|p| p.family() == family).count();
         assert_eq!(mine, 5, "{family}: ip, 2 verdicts, 2 places");
@@ -172,9 +195,25 @@ fn families_are_kept_apart() {
 #[test]
 fn udp_flows_are_looked_at_only_when_an_endpoint_goes() {
     let mut world = World::new(vec![service("dns", "10.96.0.10", "UDP 53")], vec![endpoint_slice("dns", "10.0.0.1 10.0.0.2", "UDP 53")]);
-    assert!(world.slice(endpoint_slice("dns", "10.0.0.1 10.0.0.2 10.0.0.3", "UDP 53")).flows.is_empty());
+    assert!(world.slice(endpoint_slice("dns", "10.0.0.1 10.0.0.2 10.0.0.3", "UDP 53")).flows.iter().all(|f| !f.look));
     let plan = world.slice(endpoint_slice("dns", "10.0.0.2 10.0.0.3", "UDP 53"));
     assert_eq!(plan.flows.iter().map(|f| f.backends.len()).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn a_chain_goes_a_step_after_its_last_verdict_unless_it_is_needed_again() {
+    let two = |name: &str| endpoint_slice(name, "10.0.0.1 10.0.0.2", "TCP 80");
+    let one = |name: &str| endpoint_slice(name, "10.0.0.1", "TCP 80");
+    let services = vec![service("a", "10.96.0.1", "TCP 80"), service("b", "10.96.0.2", "TCP 80")];
+    let mut world = World::new(services, vec![two("a"), two("b")]);
+    let shrunk = world.slice(one("a"));
+    assert_eq!((shrunk.balancers.len(), shrunk.idle.len()), (1, 0), "b still leads there");
+    world.slice(one("b"));
+    let again = world.slice(two("a"));
+    assert_eq!((again.balancers.len(), again.idle.len()), (0, 0), "it is still there");
+    world.slice(one("a"));
+    assert_eq!(world.step().idle.len(), 1);
+    assert_eq!(world.slice(two("a")).balancers.len(), 1);
 }
 
 mod random {
@@ -201,7 +240,7 @@ mod random {
                 world.tables.check_places();
             }
             world.step();
-            let (_, fresh) = Programmed::build(&world.tracker, &Standing::new());
+            let fresh = fresh(&world.tracker);
             let mut tables = Tables::default();
             tables.apply(&fresh);
             prop_assert_eq!(world.tables.without_order(), tables.without_order());
