@@ -28,6 +28,7 @@ use crate::pods::context::Context;
 use crate::pods::directory::Directory;
 use crate::pods::heartbeat::Heartbeat;
 use crate::pods::images::Images;
+use crate::pods::pleg::Pleg;
 use crate::pods::turns::Turns;
 use crate::pods::{manager, status};
 use crate::proxy::{Proxy, catalog::Catalog, conntrack};
@@ -197,7 +198,7 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
     }
     let (writer, writing) = status::Writer::new(Arc::clone(&api));
     tasks.spawn(writing);
-    let images = Images::new(Arc::clone(&runtime), objects.clone(), &settings::images(&config.kubelet));
+    let images = Images::new(Arc::clone(&runtime), objects.clone(), &settings::images(&config.kubelet), node.refresher());
     let ctx = Context {
         api,
         runtime,
@@ -211,6 +212,7 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
         directory,
         turns: Turns::default(),
         heartbeat,
+        pleg: Pleg::new(not_ready),
         clock: Clock::System,
         translate: settings::translate(config, facts.clone()),
         settings: settings::pods(config, &facts, version.name),

@@ -157,7 +157,9 @@ impl<D: Decode> Frames<D> {
                 continue;
             }
             match timeout(SILENCE, self.body.frame()).await {
-                Err(_) => return Err(format!("nothing came for {SILENCE:?}, not even a bookmark")),
+                // Not even a bookmark came. The server may be gone without a word, which the next call will tell; or it has been
+                // restarted on an older etcd and sends none before a kind's first event (`cacher/cache_watcher.go`).
+                Err(_) => return Ok(None),
                 // The server closed it, in order or not: either way the watch resumes from the last version.
                 Ok(None | Some(Err(_))) => return Ok(None),
                 Ok(Some(Ok(part))) => {

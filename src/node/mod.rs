@@ -103,7 +103,7 @@ impl NodeHandle {
 }
 
 /// Asks for a new status. Clones are cheap.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Refresher(Arc<Notify>);
 
 impl Refresher {

@@ -27,7 +27,7 @@ impl NotReady {
     }
 
     /// The texts, in the order of their keys.
-    pub(super) fn reasons(&self) -> Vec<String> {
+    pub(crate) fn reasons(&self) -> Vec<String> {
         self.0.borrow().values().cloned().collect()
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::directory::Directory;
 use super::heartbeat::Heartbeat;
 use super::images::Images;
+use super::pleg::Pleg;
 use super::status::Writer;
 use super::turns::Turns;
 use crate::api::Api;
@@ -46,6 +47,8 @@ pub struct Context {
     pub turns: Turns,
     /// That the manager lives.
     pub heartbeat: Arc<Heartbeat>,
+    /// That the runtime tells what runs.
+    pub pleg: Pleg,
     /// Wall clock.
     pub clock: Clock,
     /// For making runtime configurations.

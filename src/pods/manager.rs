@@ -73,7 +73,9 @@ async fn next<T>(stream: &mut BoxStream<'static, T>) -> T {
 async fn list(ctx: &Context) -> HashMap<PodUid, ObservedPod> {
     let mut said = String::new();
     loop {
-        match ctx.runtime.list_pods().await {
+        let listed = ctx.runtime.list_pods().await;
+        ctx.pleg.listed(listed.is_ok());
+        match listed {
             Ok(pods) => return pods.into_iter().map(|p| (p.pod.uid.clone(), p)).collect(),
             Err(error) => {
                 let text = error.to_string();
@@ -281,6 +283,7 @@ impl Manager {
     }
 
     fn listed(&mut self, listed: Result<runtime::Result<Vec<ObservedPod>>, tokio::task::JoinError>) {
+        self.ctx.pleg.listed(matches!(listed, Ok(Ok(_))));
         match listed {
             Ok(Ok(pods)) => self.compare(pods),
             Ok(Err(error)) => tracing::warn!(%error, "Can't compare with the runtime, will try again"),

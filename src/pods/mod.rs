@@ -16,6 +16,7 @@ mod mailbox;
 pub mod manager;
 mod memory;
 pub mod plan;
+pub mod pleg;
 mod progress;
 pub mod spec;
 mod stage;

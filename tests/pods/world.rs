@@ -118,7 +118,7 @@ impl World {
         let directory = Arc::new(Directory::default());
         let ctx = Context {
             api,
-            images: Images::new(Arc::clone(&runtime), objects.clone(), &images),
+            images: Images::new(Arc::clone(&runtime), objects.clone(), &images, Default::default()),
             runtime,
             volumes,
             cgroups: Arc::new(CountedCgroups::new(&self.cgroups, &injector)),
@@ -129,6 +129,7 @@ impl World {
             directory: Arc::clone(&directory),
             turns: Default::default(),
             heartbeat: Arc::default(),
+            pleg: Default::default(),
             clock: self.clock,
             translate: self.translate(facts.clone()),
             settings: Settings { node_ips: facts.ips, runtime_name: "fake".to_owned(), resolv_conf: None, crash_loop_max: 300 * S },

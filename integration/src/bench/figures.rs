@@ -55,6 +55,8 @@ pub enum Series {
     ManyGone,
     /// 50 pods by bare calls, so many at a time.
     BareMany(usize),
+    /// 50 pods by bare calls, while the API server does its part for as many.
+    BareManyWithApi,
     /// VmRSS.
     Resident(Load),
     /// VmHWM since the agent's start.
@@ -85,6 +87,7 @@ impl fmt::Display for Series {
             Self::ManyReady => write!(out, "all pods Ready after"),
             Self::ManyGone => write!(out, "all pods gone after"),
             Self::BareMany(width) => write!(out, "all pods run, {width} at a time, after"),
+            Self::BareManyWithApi => write!(out, "all pods run, and the API server says so, after"),
             Self::Resident(load) => write!(out, "VmRSS ({load:?})"),
             Self::Peak(load) => write!(out, "VmHWM ({load:?})"),
             Self::Share(load) => write!(out, "PSS ({load:?})"),

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, ListParams, PostParams, WatchEvent};
-use serde_json::json;
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent};
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::figures::{Series, Who};
@@ -25,6 +26,8 @@ pub const GRACE: i64 = 30;
 const MANY: usize = 50;
 /// How many the bare client starts at the same time.
 const WIDTHS: [usize; 4] = [4, 8, 16, MANY];
+/// A node that does not exist: its pods are nobody's work.
+const NOBODY: &str = "nobody";
 /// How long something may take that takes seconds.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -108,7 +111,50 @@ async fn floor(bench: &mut Bench, round: usize) -> Result<()> {
         sleep(Duration::from_secs(2)).await;
     }
     bench.add(Series::ManyReady, Who::Floor, best);
-    Ok(())
+    floor_with_api(bench, &floor, round).await
+}
+
+/// The same calls, and what no agent can spare the API server: it creates the pods, signs a token for each, and is told that each is
+/// Ready. On a machine that is also the control plane, that takes CPU from the runtime.
+async fn floor_with_api(bench: &mut Bench, floor: &Floor, round: usize) -> Result<()> {
+    let api: Api<Pod> = Api::namespaced(bench.lab.client(), PODS);
+    let accounts: Api<ServiceAccount> = Api::namespaced(bench.lab.client(), PODS);
+    let mut pods = Pods { watch: Watch::open(&api, &format!("spec.nodeName={NOBODY}")).await?, api, node: NOBODY.to_owned() };
+    let names: Vec<String> = (0..MANY).map(|n| format!("bare-{round}-{n}")).collect();
+    let at_once = tokio::sync::Semaphore::new(WIDTHS[0]);
+    let (api, start) = (pods.api.clone(), Instant::now());
+    let up = stream::iter(&names).map(|name| async {
+        api.create(&PostParams::default(), &pod(name, NOBODY)?).await.doing(|| "creating a pod")?;
+        let (params, token) = (PostParams::default(), TokenRequest::default());
+        accounts.create_token_request("default", &params, &token).await.doing(|| "asking for a token")?;
+        let turn = at_once.acquire().await;
+        let (bare, _) = floor.up(name).await?;
+        drop(turn);
+        let patched = api.patch_status(name, &PatchParams::default(), &Patch::Strategic(status(name))).await;
+        patched.doing(|| "patching a pod's status").map(|_| bare)
+    });
+    let bare: Vec<_> = up.buffer_unordered(MANY).try_collect().await?;
+    let ready = pods.until_ready(&names).await?;
+    bench.add(Series::BareManyWithApi, Who::Floor, (ready - start).as_secs_f64());
+    stream::iter(bare).map(Ok).try_for_each_concurrent(8, |pod| async { floor.down(pod).await.map(drop) }).await?;
+    forget_pods_of(bench, NOBODY).await
+}
+
+/// What an agent tells of a pod that runs.
+fn status(name: &str) -> Value {
+    let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::now());
+    let kinds = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+    let conditions: Vec<Value> = kinds.iter().map(|kind| json!({ "type": kind, "status": "True", "lastTransitionTime": now })).collect();
+    let id = format!("containerd://{name}");
+    let container = json!({
+        "name": "main", "image": IMAGE, "imageID": IMAGE, "containerID": id, "ready": true, "started": true, "restartCount": 0,
+        "state": { "running": { "startedAt": now } },
+    });
+    let ip = "10.244.0.9";
+    json!({ "status": {
+        "phase": "Running", "startTime": now, "qosClass": "BestEffort", "podIP": ip, "podIPs": [{ "ip": ip }], "hostIP": ip,
+        "conditions": conditions, "containerStatuses": [container],
+    } })
 }
 
 /// The pods of one node, watched.
@@ -135,6 +181,11 @@ impl Pods {
         let (api, params) = (&self.api, &params);
         let create = |pod: Pod| async move { api.create(params, &pod).await.doing(|| "creating a pod").map(drop) };
         stream::iter(pods).map(Ok).try_for_each_concurrent(16, create).await?;
+        self.until_ready(names).await.map(|at| at - start)
+    }
+
+    /// Waits until all these pods are Ready; gives when the last one was.
+    async fn until_ready(&mut self, names: &[String]) -> Result<Instant> {
         let mut missing: BTreeSet<&str> = names.iter().map(String::as_str).collect();
         let ready = |event: &WatchEvent<Pod>| {
             if let WatchEvent::Added(pod) | WatchEvent::Modified(pod) = event
@@ -146,7 +197,7 @@ impl Pods {
         };
         let at = self.watch.until("the pods to be Ready", PATIENCE, ready).await;
         match at {
-            Ok(at) => Ok(at - start),
+            Ok(at) => Ok(at),
             Err(error) => Err(Error::Other(format!("{error}; not Ready: {}", self.describe(&missing).await))),
         }
     }
@@ -186,8 +237,12 @@ impl Pods {
 
 /// Removes a contender's pods from the API server without its help.
 pub async fn forget(bench: &Bench, index: usize) -> Result<()> {
+    forget_pods_of(bench, bench.contenders[index].node(&bench.lab).name()).await
+}
+
+async fn forget_pods_of(bench: &Bench, node: &str) -> Result<()> {
     let api: Api<Pod> = Api::namespaced(bench.lab.client(), PODS);
-    let mine = ListParams::default().fields(&format!("spec.nodeName={}", bench.contenders[index].node(&bench.lab).name()));
+    let mine = ListParams::default().fields(&format!("spec.nodeName={node}"));
     api.delete_collection(&DeleteParams::default().grace_period(0), &mine).await.doing(|| "removing what is left of the pods").map(drop)
 }
 

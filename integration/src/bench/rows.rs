@@ -85,6 +85,7 @@ pub const ROWS: &[Row] = &[
     row(Part::Pods, "50 pods by bare calls, 8 at a time", Series::BareMany(8), Goal::None),
     row(Part::Pods, "50 pods by bare calls, 16 at a time", Series::BareMany(16), Goal::None),
     row(Part::Pods, "50 pods by bare calls, all at once", Series::BareMany(50), Goal::None),
+    row(Part::Pods, "50 pods by bare calls, 4 at a time, and the API server's part of them", Series::BareManyWithApi, Goal::None),
     plotted(Part::Services, "endpoint changed → answered by the new one, 1,000 Services", Series::Change(1_000), Goal::AtMost(0.005)),
     worst(Part::Services, "the slowest change of an endpoint, 1,000 Services", Series::Change(1_000)),
     row(Part::Services, "endpoint changed, from when another watcher saw it, 1,000 Services", Series::ChangeSeen(1_000), Goal::None),

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::backoff::Backoff;
 use crate::api::events::EventType;
 use crate::model::{PodRef, PodUid};
+use crate::node::Refresher;
 use crate::runtime::{Image, RegistryAuth, Runtime};
 use crate::volumes::objects::{FRESH, ObjectCache};
 
@@ -53,6 +54,7 @@ pub struct Images {
     objects: ObjectCache,
     puller: Puller,
     failures: Mutex<Failures>,
+    node: Refresher,
 }
 
 /// A pod and an image as its spec names it: one pod's failures don't hold up another pod.
@@ -65,9 +67,10 @@ struct Failures {
 
 impl Images {
     /// For a runtime. `objects` holds image pull secrets.
-    pub fn new(runtime: Arc<dyn Runtime>, objects: ObjectCache, settings: &ImageSettings) -> Self {
+    /// `node` is told that there are other images now.
+    pub fn new(runtime: Arc<dyn Runtime>, objects: ObjectCache, settings: &ImageSettings, node: Refresher) -> Self {
         let failures = Failures { backoff: Backoff::new(BACKOFF.0, BACKOFF.1), last: HashMap::new() };
-        Self { puller: Puller::new(runtime.clone(), settings), runtime, objects, failures: Mutex::new(failures) }
+        Self { puller: Puller::new(runtime.clone(), settings), runtime, objects, failures: Mutex::new(failures), node }
     }
 
     /// The container's image, pulled as its policy says. Dropping the future gives up its share in the pull.
@@ -154,6 +157,7 @@ impl Images {
         let auths = self.credentials(pod, &reference.repository, events).await;
         match self.puller.pull(&reference.image, auths, sandbox).await {
             Ok(pulled) => {
+                self.node.refresh();
                 let mut failures = self.failures();
                 failures.backoff.forget(|k| k == key);
                 failures.last.remove(key);

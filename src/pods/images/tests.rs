@@ -133,7 +133,7 @@ impl Bench {
         let (registry, api) = (Arc::new(Registry::default()), FakeApi::new("n1"));
         let settings =
             ImageSettings { serialize_image_pulls: serialize, max_parallel_image_pulls: None, registry_pull_qps: 0, registry_burst: 0 };
-        let images = Images::new(registry.clone(), ObjectCache::new(Arc::new(api.clone())), &settings);
+        let images = Images::new(registry.clone(), ObjectCache::new(Arc::new(api.clone())), &settings, Refresher::default());
         Self { registry, api, images, events: Mutex::default() }
     }
 
