@@ -30,8 +30,11 @@ pub enum Urgency {
     Soon,
 }
 
-/// How long a [`Urgency::Soon`] status waits for a better one.
-const SOON: Duration = Duration::from_secs(1);
+/// How long a [`Urgency::Soon`] status waits for a better one, at least and at most. When many wait, many pods are being started, and each
+/// patch takes CPU from them.
+const SOON: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+/// So many that wait make each of them wait another [`SOON`].
+const MANY: u32 = 8;
 /// How long a status that somebody else has changed stays so: two writers that disagree must not keep the API server busy.
 const CORRECTION: Duration = Duration::from_secs(2);
 
@@ -191,11 +194,11 @@ fn receive(entries: &mut HashMap<PodUid, Entry>, message: Message) {
             entry.sent = Some(status);
         }
         Message::Set(pod, status, urgency) => {
-            let entry = entry_of(entries, pod);
             let due = match urgency {
                 Urgency::Now => now,
-                Urgency::Soon => now + SOON,
+                Urgency::Soon => now + soon(entries.values().filter(|e| e.due.is_some_and(|due| due > now)).count()),
             };
+            let entry = entry_of(entries, pod);
             entry.due = Some(entry.due.map_or(due, |old| old.min(due)));
             entry.wanted = Some(status);
         }
@@ -215,6 +218,12 @@ fn receive(entries: &mut HashMap<PodUid, Entry>, message: Message) {
             entries.remove(&uid);
         }
     }
+}
+
+/// How long a status waits when so many others do.
+fn soon(others: usize) -> Duration {
+    let times = 1 + u32::try_from(others).unwrap_or(u32::MAX) / MANY;
+    SOON.0.saturating_mul(times).min(SOON.1)
 }
 
 fn entry_of(entries: &mut HashMap<PodUid, Entry>, pod: PodRef) -> &mut Entry {
