@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use super::{ContainerTarget, PodLookup};
 use crate::model::{ContainerId, PodUid, SandboxId};
-use crate::runtime::{ContainerPhase, ObservedPod};
+use crate::runtime::{ContainerPhase, ObservedPod, Outline};
 
 /// One pod's page.
 #[derive(Clone)]
@@ -56,16 +56,13 @@ impl Directory {
         self.pages.write().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
-    /// Whether a pod's page says the same as the runtime. Pods without a page are never up to date, nor those that could not be read.
-    pub fn is_up_to_date(&self, uid: &PodUid, observed: &ObservedPod) -> bool {
-        if observed.unread.is_some() {
-            return false;
-        }
-        let Some(page) = self.page(uid) else { return false };
+    /// Whether a pod's page says the same as the runtime's lists. Pods without a page are never up to date.
+    pub fn is_up_to_date(&self, listed: &Outline) -> bool {
+        let Some(page) = self.page(&listed.pod.uid) else { return false };
         let mut mine: Vec<(&ContainerId, ContainerPhase)> = page.containers.iter().map(|l| (&l.target.id, l.phase)).collect();
-        let mut theirs: Vec<_> = observed.containers.iter().map(|c| (&c.id, c.phase)).collect();
+        let mut theirs: Vec<_> = listed.containers.iter().map(|(id, phase)| (id, *phase)).collect();
         let mut my_sandboxes: Vec<_> = page.sandboxes.iter().map(|(id, ready)| (id, *ready)).collect();
-        let mut their_sandboxes: Vec<_> = observed.sandboxes.iter().map(|s| (&s.id, s.ready)).collect();
+        let mut their_sandboxes: Vec<_> = listed.sandboxes.iter().map(|(id, ready)| (id, *ready)).collect();
         mine.sort_by_key(|l| l.0);
         theirs.sort_by_key(|l| l.0);
         my_sandboxes.sort_by_key(|l| l.0);

@@ -17,7 +17,7 @@ use super::mailbox::Mailbox;
 use super::worker;
 use crate::api::WatchEvent;
 use crate::model::{PodRef, PodUid};
-use crate::runtime::{self, ObservedPod};
+use crate::runtime::{self, ObservedPod, Outline};
 
 /// How often everything is compared with the runtime, in case a hint was lost.
 const RELIST: Duration = Duration::from_secs(60);
@@ -114,7 +114,7 @@ struct Manager {
     /// The API server has told all pods once.
     ready: bool,
     /// The list that is being made, if any: it may take minutes, and no pod waits for it.
-    lists: JoinSet<runtime::Result<Vec<ObservedPod>>>,
+    lists: JoinSet<runtime::Result<Vec<Outline>>>,
     /// Something happened that no list shows yet.
     relist: bool,
     /// Looks at pods that nobody knows.
@@ -278,11 +278,11 @@ impl Manager {
         self.relist = !self.ready || !self.lists.is_empty();
         if !self.relist {
             let runtime = Arc::clone(&self.ctx.runtime);
-            self.lists.spawn(async move { runtime.list_pods().await });
+            self.lists.spawn(async move { runtime.outlines().await });
         }
     }
 
-    fn listed(&mut self, listed: Result<runtime::Result<Vec<ObservedPod>>, tokio::task::JoinError>) {
+    fn listed(&mut self, listed: Result<runtime::Result<Vec<Outline>>, tokio::task::JoinError>) {
         self.ctx.pleg.listed(matches!(listed, Ok(Ok(_))));
         match listed {
             Ok(Ok(pods)) => self.compare(pods),
@@ -295,15 +295,14 @@ impl Manager {
     }
 
     /// Compares all that runs with what the workers believe; tells those that are wrong to look, and finds strangers.
-    fn compare(&mut self, pods: Vec<ObservedPod>) {
+    fn compare(&mut self, pods: Vec<Outline>) {
         let mut missing: HashSet<PodUid> = self.ctx.directory.with_records().into_iter().collect();
-        for observed in pods {
-            let uid = observed.pod.uid.clone();
-            missing.remove(&uid);
-            match self.workers.get(&uid) {
-                Some(worker) if !self.ctx.directory.is_up_to_date(&uid, &observed) => worker.mailbox.look(),
+        for listed in pods {
+            missing.remove(&listed.pod.uid);
+            match self.workers.get(&listed.pod.uid) {
+                Some(worker) if !self.ctx.directory.is_up_to_date(&listed) => worker.mailbox.look(),
                 Some(_) => {}
-                None => self.orphan(observed.pod.clone(), Some(observed)),
+                None => self.look_at_stranger(&listed.pod.uid),
             }
         }
         for uid in missing {

@@ -147,6 +147,33 @@ pub struct ObservedPod {
     pub unread: Option<Error>,
 }
 
+/// A pod as lists tell of it: enough to see whether anything has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outline {
+    /// Names as the labels of the sandbox or container tell them.
+    pub pod: PodRef,
+    /// Sandboxes, and whether each is ready.
+    pub sandboxes: Vec<(SandboxId, bool)>,
+    /// Containers.
+    pub containers: Vec<(ContainerId, ContainerPhase)>,
+}
+
+impl Outline {
+    /// A pod of which nothing is listed.
+    pub fn empty(pod: PodRef) -> Self {
+        Self { pod, sandboxes: vec![], containers: vec![] }
+    }
+
+    /// What a full look shows, in outline.
+    fn of(observed: ObservedPod) -> Self {
+        Self {
+            pod: observed.pod,
+            sandboxes: observed.sandboxes.into_iter().map(|s| (s.id, s.ready)).collect(),
+            containers: observed.containers.into_iter().map(|c| (c.id, c.phase)).collect(),
+        }
+    }
+}
+
 impl ObservedPod {
     /// A pod of which the runtime knows nothing.
     pub fn empty(pod: PodRef) -> Self {
@@ -255,6 +282,10 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Every pod that the runtime knows, with full container statuses. A pod that can't be read whole says so, and hides no other one.
     async fn list_pods(&self) -> Result<Vec<ObservedPod>>;
+    /// Every pod in outline: a fraction of the work of [`Self::list_pods`], for a comparison that mostly finds nothing.
+    async fn outlines(&self) -> Result<Vec<Outline>> {
+        Ok(self.list_pods().await?.into_iter().map(Outline::of).collect())
+    }
     /// One pod, or `None` when the runtime knows nothing of it.
     async fn observe_pod(&self, uid: &PodUid) -> Result<Option<ObservedPod>>;
     /// One sandbox's state.

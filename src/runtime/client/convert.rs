@@ -47,18 +47,22 @@ pub(super) fn sandbox(status: PodSandboxStatus) -> Result<Sandbox, String> {
     })
 }
 
+/// `None` for a number that stands for nothing.
+pub(super) fn phase(state: i32) -> Option<ContainerPhase> {
+    Some(match ContainerState::try_from(state).ok()? {
+        ContainerState::ContainerCreated => ContainerPhase::Created,
+        ContainerState::ContainerRunning => ContainerPhase::Running,
+        ContainerState::ContainerExited => ContainerPhase::Exited,
+        ContainerState::ContainerUnknown => ContainerPhase::Unknown,
+    })
+}
+
 /// Without the sandbox, which a container's status does not name, and without the termination message, which is read from files.
 pub(super) fn container(status: ContainerStatus) -> Result<Container, String> {
     if status.id.is_empty() {
         return Err("an empty container id".into());
     }
-    let phase = match ContainerState::try_from(status.state) {
-        Ok(ContainerState::ContainerCreated) => ContainerPhase::Created,
-        Ok(ContainerState::ContainerRunning) => ContainerPhase::Running,
-        Ok(ContainerState::ContainerExited) => ContainerPhase::Exited,
-        Ok(ContainerState::ContainerUnknown) => ContainerPhase::Unknown,
-        Err(_) => return Err(format!("state number {} of container {}", status.state, status.id)),
-    };
+    let phase = phase(status.state).ok_or_else(|| format!("state number {} of container {}", status.state, status.id))?;
     let annotation = |name| status.annotations.get(name).map(String::as_str).unwrap_or_default();
     let name = match status.labels.get(names::CONTAINER_NAME) {
         Some(name) => name.as_str().into(),

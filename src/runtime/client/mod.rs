@@ -79,6 +79,9 @@ impl Runtime for CriRuntime {
     async fn list_pods(&self) -> Result<Vec<ObservedPod>> {
         observe::all(self).await
     }
+    async fn outlines(&self) -> Result<Vec<Outline>> {
+        observe::outlines(self).await
+    }
     async fn observe_pod(&self, uid: &PodUid) -> Result<Option<ObservedPod>> {
         observe::one(self, uid).await
     }

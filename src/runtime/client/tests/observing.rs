@@ -107,3 +107,18 @@ async fn nonsense_about_one_pod_hides_no_other_one() {
         assert_eq!(setup.client.observe_pod(&"u1".into()).await.expect_err(want).to_string(), want);
     }
 }
+
+#[tokio::test]
+async fn an_outline_is_two_lists_and_asks_for_no_states() {
+    let mut server = server(
+        vec![sandbox("s1", "u1", 0, 20, 1), sandbox("odd", "u2", 7, 20, 0), sandbox("alien", "", 0, 1, 0)],
+        vec![container("c1", "u1", 30)],
+    );
+    server.sandbox_status.clear();
+    server.container_status.clear();
+    let mut pods = setup(Some(server)).client.outlines().await.unwrap();
+    pods.sort_by(|a, b| a.pod.uid.cmp(&b.pod.uid));
+    let [first, odd] = pods.as_slice() else { panic!("{pods:?}") };
+    assert_eq!((&first.sandboxes[..], &first.containers[..]), (&[("s1".into(), true)][..], &[("c1".into(), ContainerPhase::Created)][..]));
+    assert_eq!((&odd.sandboxes[..], odd.containers.len()), (&[("odd".into(), false)][..], 0));
+}
