@@ -91,6 +91,11 @@ fn container_status<'a>(status: &'a PodStatus, name: &str) -> Option<&'a Contain
     lists.into_iter().flatten().flatten().find(|c| c.name == name)
 }
 
+/// Whether a status says that the pod never runs again.
+pub fn has_ended(status: &PodStatus) -> bool {
+    status.phase.as_deref().is_some_and(is_terminal)
+}
+
 /// The restart count for a container that the runtime has no record of: 0, or one more than the API server remembers. A status that
 /// has noticed the loss already counts it.
 pub fn lost_restarts(status: &PodStatus, name: &str) -> u32 {
@@ -105,6 +110,11 @@ pub fn lost_restarts(status: &PodStatus, name: &str) -> u32 {
 
 /// Whether a status tells that a container has run, or still does.
 pub fn has_begun(status: &PodStatus, name: &str) -> bool {
+    container_status(status, name).is_some_and(has_ever_run)
+}
+
+/// Whether a container's status tells that it has run, or still does.
+pub fn has_ever_run(status: &ContainerStatus) -> bool {
     let ran = |state: &ContainerState| state.running.is_some() || state.terminated.is_some();
-    container_status(status, name).is_some_and(|c| [&c.state, &c.last_state].into_iter().flatten().any(ran))
+    [&status.state, &status.last_state].into_iter().flatten().any(ran)
 }

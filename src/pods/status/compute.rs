@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, HostIP, Pod, PodIP, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodIP, PodStatus};
 
+use super::containers::{EXIT_UNKNOWN, unseen_end};
 use super::{conditions, containers, phase};
 use crate::model::clock::api_time;
 use crate::model::qos::QosClass;
@@ -103,7 +104,7 @@ fn close_lost_containers(pod: &Pod, status: &mut PodStatus) {
     let init = status.init_container_statuses.as_deref().unwrap_or_default();
     let regular = status.container_statuses.as_deref().unwrap_or_default();
     let initialized = is_initialized(pod, init, regular);
-    let reached = init.iter().rposition(has_ever_begun).map_or(1, |last| last + 1);
+    let reached = init.iter().rposition(spec::has_ever_run).map_or(1, |last| last + 1);
     if initialized {
         status.container_statuses.iter_mut().flatten().for_each(close);
     }
@@ -114,15 +115,7 @@ fn close(c: &mut ContainerStatus) {
     if c.state.as_ref().is_some_and(|s| s.terminated.is_some()) {
         return;
     }
-    c.state = Some(ContainerState {
-        terminated: Some(ContainerStateTerminated {
-            reason: Some("ContainerStatusUnknown".to_owned()),
-            message: Some("The container could not be located when the pod was terminated".to_owned()),
-            exit_code: 137,
-            ..Default::default()
-        }),
-        ..Default::default()
-    });
+    c.state = Some(unseen_end("ContainerStatusUnknown", "The container could not be located when the pod was terminated", EXIT_UNKNOWN));
     c.ready = false;
     c.started = Some(false);
 }
@@ -134,11 +127,7 @@ fn is_initialized(pod: &Pod, init: &[ContainerStatus], regular: &[ContainerStatu
         true => c.started == Some(true) && c.state.as_ref().is_some_and(|s| s.running.is_some()),
         false => [&c.state, &c.last_state].into_iter().flatten().filter_map(|s| s.terminated.as_ref()).any(|t| t.exit_code == 0),
     };
-    regular.iter().any(has_ever_begun) || init.iter().find(|c| c.name == last.name).is_some_and(done)
-}
-
-fn has_ever_begun(status: &ContainerStatus) -> bool {
-    has_begun(status) || status.last_state.as_ref().is_some_and(|s| s.terminated.is_some())
+    regular.iter().any(spec::has_ever_run) || init.iter().find(|c| c.name == last.name).is_some_and(done)
 }
 
 /// Host and pod addresses. A pod on the host network has the node's; others have their sandbox's, in the order of the node's families.

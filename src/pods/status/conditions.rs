@@ -96,11 +96,7 @@ fn initialized(pod: &Pod, phase: &str, init: &[ContainerStatus], regular: &[Cont
     if phase == "Succeeded" {
         return Verdict { holds: true, reason: Some("PodCompleted"), message: None };
     }
-    let began = |s: &ContainerStatus| {
-        let ran = |state: &k8s_openapi::api::core::v1::ContainerState| state.running.is_some() || state.terminated.is_some();
-        s.state.as_ref().is_some_and(ran) || s.last_state.as_ref().is_some_and(ran)
-    };
-    if regular.iter().any(began) {
+    if regular.iter().any(spec::has_ever_run) {
         return Verdict::holds();
     }
     let done = spec::init_containers(pod).iter().map(|c| {

@@ -13,7 +13,7 @@ use crate::pods::spec;
 use crate::runtime::{Container, ContainerPhase};
 
 /// Exit code for a container that ended unseen.
-const EXIT_UNKNOWN: i32 = 137;
+pub(super) const EXIT_UNKNOWN: i32 = 137;
 
 /// Statuses of the given containers. `previous` are the last known ones of the same kind.
 pub fn statuses(inputs: &Inputs, specs: &[Spec], previous: &[ContainerStatus], init: bool) -> Vec<ContainerStatus> {
@@ -130,18 +130,14 @@ fn past_init(inputs: &Inputs) -> bool {
 /// status from container runtime and pod has been initialized, treat it as exited normally").
 fn done_long_ago(status: &mut ContainerStatus, previous: Option<&ContainerStatus>) {
     status.restart_count = previous.map_or(0, |p| p.restart_count);
-    status.state = Some(ContainerState {
-        terminated: Some(ContainerStateTerminated {
-            reason: Some("Completed".to_owned()),
-            message: Some(
-                "Unable to get init container status from container runtime and pod has been initialized, treat it as exited normally"
-                    .to_owned(),
-            ),
-            exit_code: 0,
-            ..Default::default()
-        }),
-        ..Default::default()
-    });
+    let message = "Unable to get init container status from container runtime and pod has been initialized, treat it as exited normally";
+    status.state = Some(unseen_end("Completed", message, 0));
+}
+
+/// An end that nobody saw.
+pub(super) fn unseen_end(reason: &str, message: &str, exit_code: i32) -> ContainerState {
+    let (reason, message) = (Some(reason.to_owned()), Some(message.to_owned()));
+    ContainerState { terminated: Some(ContainerStateTerminated { reason, message, exit_code, ..Default::default() }), ..Default::default() }
 }
 
 /// A container that the runtime knows nothing of: not made yet, or gone unseen.
@@ -159,15 +155,8 @@ fn lost(inputs: &Inputs, status: &mut ContainerStatus, previous: Option<&Contain
         *status = previous.clone();
         (status.resources, status.allocated_resources) = resources;
     } else if state.is_some_and(|s| s.running.is_some()) {
-        status.last_state = Some(ContainerState {
-            terminated: Some(ContainerStateTerminated {
-                reason: Some("ContainerStatusUnknown".to_owned()),
-                message: Some("The container could not be located when the pod was deleted.  The container used to be Running".to_owned()),
-                exit_code: EXIT_UNKNOWN,
-                ..Default::default()
-            }),
-            ..Default::default()
-        });
+        let message = "The container could not be located when the pod was deleted.  The container used to be Running";
+        status.last_state = Some(unseen_end("ContainerStatusUnknown", message, EXIT_UNKNOWN));
         if !inputs.deleting {
             status.restart_count = status.restart_count.saturating_add(1);
         }

@@ -130,16 +130,12 @@ impl Entry {
         }
         self.answer = Some(shown);
         // An end is never taken back; the worker heeds it and will say so.
-        if !ended(&status) || self.wanted.as_deref().is_some_and(ended) {
+        if !spec::has_ended(&status) || self.wanted.as_deref().is_some_and(spec::has_ended) {
             tracing::info!(pod = %self.pod, "Somebody else changed the pod's status; it is written again");
             self.due.get_or_insert(Instant::now() + CORRECTION);
         }
         self.sent = Some(Arc::from(status));
     }
-}
-
-fn ended(status: &PodStatus) -> bool {
-    status.phase.as_deref().is_some_and(spec::is_terminal)
 }
 
 /// What the API server had at some version, as far as the node's fields go.

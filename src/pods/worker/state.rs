@@ -117,8 +117,7 @@ impl Worker {
     /// Somebody else has ended the pod, such as the pod garbage collector for a node that was out of reach: the phase stays as they set it,
     /// and the pod goes down (upstream: `pod_workers.go`, UpdatePod).
     fn heed_end(&mut self, theirs: &PodStatus) {
-        let ended = |status: &PodStatus| status.phase.as_deref().is_some_and(spec::is_terminal);
-        if ended(theirs) && !ended(&self.status) {
+        if spec::has_ended(theirs) && !spec::has_ended(&self.status) {
             let mut mine = PodStatus::clone(&self.status);
             mine.phase.clone_from(&theirs.phase);
             mine.reason.clone_from(&theirs.reason);
@@ -194,8 +193,7 @@ impl Worker {
             Some(pod) if self.gone => Some(Event::Terminate { cause: Cause::Gone, grace: grace(pod) }),
             Some(pod) if pod.metadata.deletion_timestamp.is_some() => Some(Event::Terminate { cause: Cause::Deleted, grace: grace(pod) }),
             Some(pod) if self.stage == Stage::Syncing => {
-                let terminal = self.status.phase.as_deref().is_some_and(spec::is_terminal);
-                let done = terminal || (self.sees() && finished(&self.any_view(), pod));
+                let done = spec::has_ended(&self.status) || (self.sees() && finished(&self.any_view(), pod));
                 done.then(|| Event::Terminate { cause: Cause::Completed, grace: grace(pod) })
             }
             Some(_) => None,
