@@ -5,6 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::Notify;
 
+use super::stage::End;
+
 /// Letters to one worker.
 #[derive(Default)]
 pub struct Mailbox {
@@ -21,6 +23,8 @@ pub struct Letters {
     pub gone: bool,
     /// The runtime has news of the pod.
     pub look: bool,
+    /// The node ends the pod. The first reason stands.
+    pub end: Option<End>,
 }
 
 impl Mailbox {
@@ -37,6 +41,11 @@ impl Mailbox {
     /// The runtime has news.
     pub fn look(&self) {
         self.put(|l| l.look = true);
+    }
+
+    /// The node ends the pod.
+    pub fn end(&self, end: End) {
+        self.put(|l| l.end = l.end.take().or(Some(end)));
     }
 
     fn put(&self, write: impl FnOnce(&mut Letters)) {

@@ -17,6 +17,7 @@ pub mod manager;
 mod memory;
 pub mod plan;
 pub mod pleg;
+pub mod probes;
 mod progress;
 pub mod spec;
 mod stage;

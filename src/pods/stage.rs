@@ -14,6 +14,19 @@ pub enum Cause {
     Gone,
 }
 
+/// An end that the node decides on, whatever the containers do: rejected, evicted, preempted, out of time. The pod's phase will be `Failed`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// `status.reason`.
+    pub reason: String,
+    /// `status.message`.
+    pub message: String,
+    /// Grace period in place of the pod's own.
+    pub grace: Option<Duration>,
+    /// The condition DisruptionTarget with reason TerminationByKubelet goes with it.
+    pub disruption: bool,
+}
+
 /// The stage of a pod worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {

@@ -72,6 +72,11 @@ impl FakeRuntime {
         self.lock().started.iter().filter(|(p, c)| p == pod && c == container).count()
     }
 
+    /// Containers and commands of all that was executed.
+    pub fn executed(&self) -> Vec<(String, Vec<String>)> {
+        self.lock().executed.clone()
+    }
+
     /// The pods of all containers that an agent told to stop while they ran.
     pub fn stopped(&self) -> Vec<PodUid> {
         self.lock().stopped.clone()

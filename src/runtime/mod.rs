@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use proto::cri::{ContainerConfig, PodSandboxConfig};
+use proto::cri::{ContainerConfig, LinuxContainerResources, LinuxContainerUser, PodSandboxConfig};
 
 use crate::model::{ContainerId, PodRef, PodUid, SandboxId};
 
@@ -130,6 +130,23 @@ pub struct Container {
     pub image_id: String,
     /// Path of the log file on the host.
     pub log_path: String,
+    /// The limits in force, where the runtime tells them.
+    pub limits: Option<Limits>,
+    /// Whom its first process began as, where the runtime tells it.
+    pub user: Option<Box<LinuxContainerUser>>,
+}
+
+/// Limits of a container as its runtime has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// CPU shares as cgroup v1 counts them, 2 to 262144.
+    pub cpu_shares: i64,
+    /// Microseconds of CPU time in each period; 0 or less for no limit.
+    pub cpu_quota: i64,
+    /// Microseconds.
+    pub cpu_period: i64,
+    /// Bytes; 0 for no limit.
+    pub memory: i64,
 }
 
 /// All that the runtime knows about one pod.
@@ -253,6 +270,15 @@ pub struct RegistryAuth {
     pub identity_token: String,
 }
 
+/// How a command in a container ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ExecOutput {
+    /// Exit code.
+    pub exit_code: i32,
+    /// What it wrote: standard output, then standard error.
+    pub output: Vec<u8>,
+}
+
 /// A stream that the API server's client wants to a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamRequest {
@@ -322,6 +348,14 @@ pub trait Runtime: Send + Sync + 'static {
     async fn pull_image(&self, reference: &str, auth: Option<&RegistryAuth>, sandbox_config: &PodSandboxConfig) -> Result<String>;
     /// Removes an image.
     async fn remove_image(&self, reference: &str) -> Result<()>;
+
+    /// Runs a command in a container and waits for its end. `timeout` is kept by the runtime too; a command that takes longer is
+    /// [`ErrorKind::Deadline`].
+    async fn exec(&self, id: &ContainerId, command: &[String], timeout: Duration) -> Result<ExecOutput>;
+    /// Sets other limits on a container that runs.
+    async fn update_container(&self, id: &ContainerId, resources: LinuxContainerResources) -> Result<()>;
+    /// Tells the runtime other limits of a pod: what its pod overhead is, and what its containers have together.
+    async fn update_sandbox(&self, id: &SandboxId, overhead: LinuxContainerResources, resources: LinuxContainerResources) -> Result<()>;
 
     /// A one-time URL on the runtime's streaming server.
     async fn exec_url(&self, id: &ContainerId, request: &StreamRequest) -> Result<String>;

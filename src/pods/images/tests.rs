@@ -3,14 +3,15 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use futures::FutureExt;
 use futures::stream::{BoxStream, StreamExt};
-use proto::cri::ContainerConfig;
+use proto::cri::{ContainerConfig, LinuxContainerResources};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::api::fake::FakeApi;
 use crate::model::{ContainerId, SandboxId};
 use crate::runtime::{
-    self, CgroupDriver, Error, ErrorKind, ObservedPod, Result as RuntimeResult, RuntimeHealth, RuntimeVersion, Sandbox, StreamRequest,
+    self, CgroupDriver, Error, ErrorKind, ExecOutput, ObservedPod, Result as RuntimeResult, RuntimeHealth, RuntimeVersion, Sandbox,
+    StreamRequest,
 };
 
 /// The image side of a runtime. Pulls take a second.
@@ -108,6 +109,15 @@ impl Runtime for Registry {
         not_here()
     }
     async fn remove_image(&self, _: &str) -> RuntimeResult<()> {
+        not_here()
+    }
+    async fn exec(&self, _: &ContainerId, _: &[String], _: Duration) -> RuntimeResult<ExecOutput> {
+        not_here()
+    }
+    async fn update_container(&self, _: &ContainerId, _: LinuxContainerResources) -> RuntimeResult<()> {
+        not_here()
+    }
+    async fn update_sandbox(&self, _: &SandboxId, _: LinuxContainerResources, _: LinuxContainerResources) -> RuntimeResult<()> {
         not_here()
     }
     async fn exec_url(&self, _: &ContainerId, _: &StreamRequest) -> RuntimeResult<String> {

@@ -13,7 +13,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use super::memory::Memory;
-use super::stage::Stage;
+use super::probes::Verdicts;
+use super::stage::{End, Stage};
 use crate::model::{ContainerId, SandboxId};
 use crate::runtime::ObservedPod;
 
@@ -33,6 +34,10 @@ pub struct View<'a> {
     pub observed: &'a ObservedPod,
     /// How far the volumes are.
     pub volumes: VolumeState,
+    /// What probes say.
+    pub verdicts: &'a Verdicts,
+    /// The node has ended the pod, and why.
+    pub end: Option<&'a End>,
     /// Failures and crash loops.
     pub memory: &'a Memory,
     /// Nanoseconds since the epoch.

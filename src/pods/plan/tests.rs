@@ -13,13 +13,24 @@ struct Case {
     observed: ObservedPod,
     stage: Stage,
     volumes: VolumeState,
+    verdicts: Verdicts,
+    end: Option<End>,
     memory: Memory,
     now: i64,
 }
 
 impl Case {
     fn new(pod: Pod, observed: ObservedPod) -> Self {
-        Self { pod, observed, stage: Stage::Syncing, volumes: VolumeState::Ready, memory: Memory::default(), now: 100 * S }
+        Self {
+            pod,
+            observed,
+            stage: Stage::Syncing,
+            volumes: VolumeState::Ready,
+            verdicts: Verdicts::default(),
+            end: None,
+            memory: Memory::default(),
+            now: 100 * S,
+        }
     }
     fn plan(&self) -> Plan {
         plan(&self.view(&PodStatus::default()))
@@ -31,6 +42,8 @@ impl Case {
             stage: self.stage,
             observed: &self.observed,
             volumes: self.volumes,
+            verdicts: &self.verdicts,
+            end: self.end.as_ref(),
             memory: &self.memory,
             now: self.now,
         }

@@ -58,6 +58,9 @@ pub fn compute(inputs: &Inputs) -> Option<PodStatus> {
     if stopped {
         close_lost_containers(pod, &mut status);
     }
+    if let Some(end) = inputs.view.end {
+        (status.reason, status.message) = (Some(end.reason.clone()), Some(end.message.clone()));
+    }
     status.phase = Some(decide_phase(inputs, &status, stopped).to_owned());
     addresses(inputs, &mut status);
     let sandbox_ready = inputs.view.observed.sandboxes.first().is_some_and(|s| {
@@ -82,7 +85,10 @@ fn decide_phase(inputs: &Inputs, status: &PodStatus, stopped: bool) -> &'static 
     let pod = inputs.view.pod.expect("computed for pods with an object only");
     let init = status.init_container_statuses.as_deref().unwrap_or_default();
     let regular = status.container_statuses.as_deref().unwrap_or_default();
-    let now = phase::phase(pod, init, regular, stopped);
+    let now = match inputs.view.end {
+        Some(_) if stopped => "Failed",
+        _ => phase::phase(pod, init, regular, stopped),
+    };
     match (stopped, spec::is_terminal(now)) {
         (true, false) => "Failed",
         (false, true) => match inputs.previous.phase.as_deref() {

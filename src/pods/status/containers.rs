@@ -47,8 +47,9 @@ fn status(inputs: &Inputs, spec: &Spec, previous: Option<&ContainerStatus>, init
             status.restart_count = status.restart_count.max(previous.map_or(0, |p| p.restart_count));
             status.last_state = before.map(|c| terminated(inputs, c)).or_else(|| older_end(inputs, previous, record));
             if let ContainerPhase::Running = record.phase {
-                status.started = Some(true);
-                status.ready = true;
+                let verdict = inputs.view.verdicts.of(record);
+                status.started = Some(verdict.started);
+                status.ready = verdict.ready;
             }
         }
         None if init && !spec::is_sidecar(spec) && !has_ended(previous) && past_init(inputs) => done_long_ago(&mut status, previous),

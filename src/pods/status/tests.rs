@@ -7,7 +7,8 @@ use crate::model::PodRef;
 use crate::pods::fixture::*;
 use crate::pods::memory::{Memory, Subject};
 use crate::pods::plan::View;
-use crate::pods::stage::{Cause, Stage};
+use crate::pods::probes::Verdicts;
+use crate::pods::stage::{Cause, End, Stage};
 use crate::pods::status::writer::Urgency;
 use crate::runtime::ObservedPod;
 
@@ -15,6 +16,8 @@ struct Case {
     pod: Pod,
     observed: ObservedPod,
     stage: Stage,
+    verdicts: Verdicts,
+    end: Option<End>,
     memory: Memory,
     previous: PodStatus,
     now: i64,
@@ -22,7 +25,16 @@ struct Case {
 
 impl Case {
     fn new(pod: Pod, observed: ObservedPod) -> Self {
-        Self { pod, observed, stage: Stage::Syncing, memory: Memory::default(), previous: PodStatus::default(), now: 100 * S }
+        Self {
+            pod,
+            observed,
+            stage: Stage::Syncing,
+            verdicts: Verdicts::default(),
+            end: None,
+            memory: Memory::default(),
+            previous: PodStatus::default(),
+            now: 100 * S,
+        }
     }
     fn status(&self) -> PodStatus {
         let view = View {
@@ -31,6 +43,8 @@ impl Case {
             stage: self.stage,
             observed: &self.observed,
             volumes: crate::pods::plan::VolumeState::Ready,
+            verdicts: &self.verdicts,
+            end: self.end.as_ref(),
             memory: &self.memory,
             now: self.now,
         };

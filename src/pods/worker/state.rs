@@ -14,9 +14,10 @@ use crate::pods::context::Context;
 use crate::pods::log_files;
 use crate::pods::mailbox::Letters;
 use crate::pods::plan::{View, VolumeState, finished};
+use crate::pods::probes::Verdicts;
 use crate::pods::progress::Progress;
 use crate::pods::spec;
-use crate::pods::stage::{Cause, Event, Stage};
+use crate::pods::stage::{Cause, End, Event, Stage};
 use crate::pods::status::{self, Inputs};
 use crate::runtime::{Container, ContainerPhase, Image, ObservedPod};
 use crate::volumes::PodVolumes;
@@ -41,6 +42,8 @@ pub struct Worker {
     pub(super) look_later: bool,
     blind_until: Option<Instant>,
     volumes: Option<Arc<PodVolumes>>,
+    verdicts: Verdicts,
+    end: Option<End>,
     refresh_at: Option<Instant>,
     images: HashMap<String, Image>,
     pub(super) memory: crate::pods::memory::Memory,
@@ -62,6 +65,8 @@ impl Worker {
             look_later: false,
             blind_until: None,
             volumes: None,
+            verdicts: Verdicts::default(),
+            end: None,
             refresh_at: None,
             images: HashMap::new(),
             memory: Default::default(),
@@ -78,6 +83,10 @@ impl Worker {
         }
         self.gone |= letters.gone;
         self.look |= letters.look;
+        if let Some(end) = letters.end.filter(|_| self.end.is_none()) {
+            self.end = Some(end);
+            self.published = false;
+        }
     }
 
     fn take_object(&mut self, mut pod: Pod) {
@@ -142,6 +151,8 @@ impl Worker {
                 Some(_) if self.refresh_at.is_some_and(|at| at <= Instant::now()) => VolumeState::Stale,
                 Some(_) => VolumeState::Ready,
             },
+            verdicts: &self.verdicts,
+            end: self.end.as_ref(),
             memory: &self.memory,
             now: self.ctx.clock.now(),
         }
@@ -192,6 +203,10 @@ impl Worker {
             None => self.gone.then_some(Event::Terminate { cause: Cause::Gone, grace: ORPHAN_GRACE }),
             Some(pod) if self.gone => Some(Event::Terminate { cause: Cause::Gone, grace: grace(pod) }),
             Some(pod) if pod.metadata.deletion_timestamp.is_some() => Some(Event::Terminate { cause: Cause::Deleted, grace: grace(pod) }),
+            Some(pod) if self.end.is_some() && self.stage == Stage::Syncing => {
+                let given = self.end.as_ref().and_then(|end| end.grace);
+                Some(Event::Terminate { cause: Cause::Completed, grace: given.unwrap_or_else(|| grace(pod)) })
+            }
             Some(pod) if self.stage == Stage::Syncing => {
                 let done = spec::has_ended(&self.status) || (self.sees() && finished(&self.any_view(), pod));
                 done.then(|| Event::Terminate { cause: Cause::Completed, grace: grace(pod) })

@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use proto::cri::{
-    ContainerConfig, ContainerFilter, ContainerStatusRequest, CreateContainerRequest, ListContainersRequest, PodSandboxConfig,
-    RemoveContainerRequest, ReopenContainerLogRequest, StartContainerRequest, StopContainerRequest,
+    ContainerConfig, ContainerFilter, ContainerStatusRequest, CreateContainerRequest, ExecSyncRequest, LinuxContainerResources,
+    ListContainersRequest, PodSandboxConfig, RemoveContainerRequest, ReopenContainerLogRequest, StartContainerRequest,
+    StopContainerRequest, UpdateContainerResourcesRequest,
 };
 
 use super::call::{filled, fine_when_gone, garbage, within};
-use super::{Container, ContainerId, CriRuntime, Result, SandboxId, convert, termination};
+use super::{Container, ContainerId, CriRuntime, ExecOutput, Result, SandboxId, convert, termination};
+
+/// How much later than the runtime a command's deadline is kept here.
+const EXEC_MARGIN: Duration = Duration::from_secs(2);
 
 pub(super) async fn create(
     cri: &CriRuntime,
@@ -47,6 +51,26 @@ pub(super) async fn remove(cri: &CriRuntime, id: &ContainerId) -> Result<()> {
     let mut client = cri.runtime();
     let action = format!("remove container {id}");
     fine_when_gone(within(action, cri.timeout, message, |r| async move { client.remove_container(r).await }).await)
+}
+
+pub(super) async fn exec(cri: &CriRuntime, id: &ContainerId, command: &[String], timeout: Duration) -> Result<ExecOutput> {
+    // The runtime knows whole seconds only; what it doesn't end, the deadline here does, a little later so that the runtime comes first.
+    let seconds = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
+    let message =
+        ExecSyncRequest { container_id: id.to_string(), cmd: command.to_vec(), timeout: i64::try_from(seconds).unwrap_or(i64::MAX) };
+    let mut client = cri.runtime();
+    let action = format!("run a command in container {id}");
+    let deadline = timeout.saturating_add(EXEC_MARGIN);
+    let answer = within(action, deadline, message, |r| async move { client.exec_sync(r).await }).await?;
+    let output = [answer.stdout, answer.stderr].concat();
+    Ok(ExecOutput { exit_code: answer.exit_code, output })
+}
+
+pub(super) async fn update(cri: &CriRuntime, id: &ContainerId, resources: LinuxContainerResources) -> Result<()> {
+    let message = UpdateContainerResourcesRequest { container_id: id.to_string(), linux: Some(resources), ..Default::default() };
+    let mut client = cri.runtime();
+    let action = format!("set the limits of container {id}");
+    within(action, cri.timeout, message, |r| async move { client.update_container_resources(r).await }).await.map(drop)
 }
 
 pub(super) async fn reopen_log(cri: &CriRuntime, id: &ContainerId) -> Result<()> {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use proto::cri::{ContainerState, ContainerStatus, NamespaceMode, PodSandboxConfig, PodSandboxState, PodSandboxStatus};
 
 use crate::model::{ContainerId, PodRef, SandboxId};
-use crate::runtime::{Container, ContainerPhase, Image, Sandbox, names};
+use crate::runtime::{Container, ContainerPhase, Image, Limits, Sandbox, names};
 
 /// `namespace/name` of a sandbox config, for texts.
 pub(super) fn pod_name(config: &PodSandboxConfig) -> String {
@@ -86,6 +86,13 @@ pub(super) fn container(status: ContainerStatus) -> Result<Container, String> {
         image: if image.user_specified_image.is_empty() { image.image } else { image.user_specified_image },
         image_id: if status.image_ref.is_empty() { status.image_id } else { status.image_ref },
         log_path: status.log_path,
+        limits: status.resources.and_then(|r| r.linux).map(|r| Limits {
+            cpu_shares: r.cpu_shares,
+            cpu_quota: r.cpu_quota,
+            cpu_period: r.cpu_period,
+            memory: r.memory_limit_in_bytes,
+        }),
+        user: status.user.and_then(|u| u.linux).map(Box::new),
     })
 }
 

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use proto::cri::image_service_client::ImageServiceClient;
 use proto::cri::runtime_service_client::RuntimeServiceClient;
-use proto::cri::{ContainerConfig, PodSandboxConfig};
+use proto::cri::{ContainerConfig, LinuxContainerResources, PodSandboxConfig};
 use tonic::transport::Channel;
 
 use super::*;
@@ -137,6 +137,16 @@ impl Runtime for CriRuntime {
     }
     async fn remove_image(&self, reference: &str) -> Result<()> {
         images::remove(self, reference).await
+    }
+
+    async fn exec(&self, id: &ContainerId, command: &[String], timeout: Duration) -> Result<ExecOutput> {
+        containers::exec(self, id, command, timeout).await
+    }
+    async fn update_container(&self, id: &ContainerId, resources: LinuxContainerResources) -> Result<()> {
+        containers::update(self, id, resources).await
+    }
+    async fn update_sandbox(&self, id: &SandboxId, overhead: LinuxContainerResources, resources: LinuxContainerResources) -> Result<()> {
+        sandboxes::update(self, id, overhead, resources).await
     }
 
     async fn exec_url(&self, id: &ContainerId, request: &StreamRequest) -> Result<String> {

@@ -1,6 +1,9 @@
 //! Calls about one sandbox.
 
-use proto::cri::{PodSandboxConfig, PodSandboxStatusRequest, RemovePodSandboxRequest, RunPodSandboxRequest, StopPodSandboxRequest};
+use proto::cri::{
+    LinuxContainerResources, PodSandboxConfig, PodSandboxStatusRequest, RemovePodSandboxRequest, RunPodSandboxRequest,
+    StopPodSandboxRequest, UpdatePodSandboxResourcesRequest,
+};
 
 use super::call::{filled, fine_when_gone, garbage, within};
 use super::{CriRuntime, Result, Sandbox, SandboxId, convert};
@@ -26,6 +29,18 @@ pub(super) async fn remove(cri: &CriRuntime, id: &SandboxId) -> Result<()> {
     let mut client = cri.runtime();
     let action = format!("remove sandbox {id}");
     fine_when_gone(within(action, cri.timeout * 2, message, |r| async move { client.remove_pod_sandbox(r).await }).await)
+}
+
+pub(super) async fn update(
+    cri: &CriRuntime,
+    id: &SandboxId,
+    overhead: LinuxContainerResources,
+    resources: LinuxContainerResources,
+) -> Result<()> {
+    let message = UpdatePodSandboxResourcesRequest { pod_sandbox_id: id.to_string(), overhead: Some(overhead), resources: Some(resources) };
+    let mut client = cri.runtime();
+    let action = format!("set the limits of sandbox {id}");
+    within(action, cri.timeout, message, |r| async move { client.update_pod_sandbox_resources(r).await }).await.map(drop)
 }
 
 pub(super) async fn status(cri: &CriRuntime, id: &SandboxId) -> Result<Sandbox> {

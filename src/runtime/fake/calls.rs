@@ -2,12 +2,12 @@
 
 use async_trait::async_trait;
 use futures::stream::{BoxStream, StreamExt, once, unfold};
-use proto::cri::{ContainerConfig, PodSandboxConfig};
+use proto::cri::{ContainerConfig, LinuxContainerResources, PodSandboxConfig};
 
 use super::faults::Store;
 use super::*;
 use crate::model::SandboxId;
-use crate::runtime::{CgroupDriver, Image, RegistryAuth, Runtime, RuntimeHealth, RuntimeVersion, StreamRequest};
+use crate::runtime::{CgroupDriver, ExecOutput, Image, RegistryAuth, Runtime, RuntimeHealth, RuntimeVersion, StreamRequest};
 
 fn image(reference: &str) -> Image {
     Image { id: reference.to_owned(), tags: vec![reference.to_owned()], digests: vec![], size: 1 << 20, uid: None, username: String::new() }
@@ -186,6 +186,23 @@ impl Runtime for FakeRuntime {
             Ok(())
         };
         self.call("remove_image", None, remove).await
+    }
+
+    async fn exec(&self, id: &ContainerId, command: &[String], timeout: Duration) -> Result<ExecOutput> {
+        let pod = self.pod_of(id);
+        let (after, output) = self.lock().exec(id, command)?;
+        let run = async {
+            sleep(after).await;
+            self.call("exec", pod.as_deref(), || Ok(output)).await
+        };
+        within(timeout, "exec", run).await
+    }
+    async fn update_container(&self, id: &ContainerId, resources: LinuxContainerResources) -> Result<()> {
+        let update = || self.lock().update_container(id, &resources);
+        self.call("update_container", self.pod_of(id).as_deref(), update).await
+    }
+    async fn update_sandbox(&self, id: &SandboxId, _: LinuxContainerResources, _: LinuxContainerResources) -> Result<()> {
+        self.call("update_sandbox", self.pod_of_sandbox(id).as_deref(), || self.lock().sandbox(id).map(drop)).await
     }
 
     async fn exec_url(&self, _: &ContainerId, _: &StreamRequest) -> Result<String> {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::*;
+use crate::runtime::ExecOutput;
 
 /// How one instance of a container lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,7 @@ type Latency = (Duration, Duration);
 pub(super) struct Faults {
     lives: HashMap<String, Vec<Life>>,
     images: HashMap<String, Store>,
+    commands: HashMap<String, (Duration, ExecOutput)>,
     held: HashSet<(&'static str, String)>,
     refused: HashSet<&'static str>,
     away: Option<ErrorKind>,
@@ -76,6 +78,10 @@ impl Faults {
         lives.get(turn).or(lives.last()).copied().unwrap_or(Life::RUNS)
     }
 
+    pub(super) fn command(&self, container: &str) -> (Duration, ExecOutput) {
+        self.commands.get(container).cloned().unwrap_or_default()
+    }
+
     pub(super) fn image(&self, reference: &str) -> Store {
         self.images.get(reference).cloned().unwrap_or(Store::Here)
     }
@@ -89,6 +95,11 @@ impl FakeRuntime {
     /// How the instances of a container live, by its name and restart count; the last one stands for all after it. Without a script they run.
     pub fn script(&self, container: &str, lives: &[Life]) {
         self.lock().faults.lives.insert(container.to_owned(), lives.to_vec());
+    }
+
+    /// How commands in a container of this name end from now on, and how long they take. Without a script they succeed at once.
+    pub fn commands(&self, container: &str, after: Duration, output: ExecOutput) {
+        self.lock().faults.commands.insert(container.to_owned(), (after, output));
     }
 
     /// Says where an image is, by its name with tag.

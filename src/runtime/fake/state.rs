@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use proto::cri::{ContainerConfig, PodSandboxConfig};
+use proto::cri::{ContainerConfig, LinuxContainerResources, PodSandboxConfig};
 use tokio::sync::mpsc;
 
 use super::faults::Faults;
 use super::*;
 use crate::model::SandboxId;
-use crate::runtime::names;
+use crate::runtime::{ExecOutput, Limits, names};
 
 pub(super) struct SandboxRecord {
     pod: PodRef,
@@ -35,6 +35,8 @@ pub(super) struct State {
     pub(super) started: Vec<(String, String)>,
     /// Pods of containers that were told to stop while they ran.
     pub(super) stopped: Vec<PodUid>,
+    /// Containers and commands of every exec.
+    pub(super) executed: Vec<(String, Vec<String>)>,
     pub(super) violations: Vec<String>,
     pub(super) faults: Faults,
     listeners: Vec<mpsc::UnboundedSender<Option<PodUid>>>,
@@ -97,6 +99,27 @@ impl State {
     pub(super) fn container(&self, id: &ContainerId) -> Result<Container> {
         let record = self.containers.iter().find(|c| c.container.id == *id).ok_or_else(|| not_found("container"))?;
         Ok(Container { sandbox: "".into(), ..record.container.clone() })
+    }
+
+    /// How long a command takes, and how it ends. Only in a container that runs.
+    pub(super) fn exec(&mut self, id: &ContainerId, command: &[String]) -> Result<(Duration, ExecOutput)> {
+        let running = |c: &&ContainerRecord| c.container.id == *id && c.container.phase == ContainerPhase::Running;
+        let record = self.containers.iter().find(running).ok_or_else(|| not_found("exec"))?;
+        let name = record.container.name.to_string();
+        self.executed.push((name.clone(), command.to_vec()));
+        Ok(self.faults.command(&name))
+    }
+
+    /// The new limits are in force at once.
+    pub(super) fn update_container(&mut self, id: &ContainerId, to: &LinuxContainerResources) -> Result<()> {
+        let record = self.container_mut(id).ok_or_else(|| not_found("update_container"))?;
+        record.container.limits = Some(Limits {
+            cpu_shares: to.cpu_shares,
+            cpu_quota: to.cpu_quota,
+            cpu_period: to.cpu_period,
+            memory: to.memory_limit_in_bytes,
+        });
+        Ok(())
     }
 
     pub(super) fn container_mut(&mut self, id: &ContainerId) -> Option<&mut ContainerRecord> {
@@ -223,6 +246,8 @@ impl State {
             image: image.user_specified_image,
             image_id: image.image,
             log_path: format!("{}/{}", sandbox_config.log_directory, config.log_path),
+            limits: None,
+            user: None,
         };
         let life = self.faults.life(&meta.name, meta.attempt);
         let grace = annotation(names::TERMINATION_GRACE_PERIOD).parse().ok();

@@ -8,14 +8,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::Pod;
-use proto::cri::{ContainerConfig, PodSandboxConfig};
+use proto::cri::{ContainerConfig, LinuxContainerResources, PodSandboxConfig};
 use serde_json::json;
 
 use crate::model::{ContainerId, PodRef, PodUid, SandboxId};
 use crate::pods::{ContainerTarget, PodLookup};
 use crate::runtime::{
-    CgroupDriver, Container, ContainerPhase, Image, ObservedPod, RegistryAuth, Result, Runtime, RuntimeHealth, RuntimeVersion, Sandbox,
-    StreamRequest,
+    CgroupDriver, Container, ContainerPhase, ExecOutput, Image, ObservedPod, RegistryAuth, Result, Runtime, RuntimeHealth, RuntimeVersion,
+    Sandbox, StreamRequest,
 };
 
 /// A pod with a container `c` that has no status yet.
@@ -113,6 +113,8 @@ impl FakeStreams {
             image: format!("{container}:1"),
             image_id: String::new(),
             log_path: String::new(),
+            limits: None,
+            user: None,
         };
         let observed = ObservedPod { containers: vec![container], ..ObservedPod::empty(pod) };
         self.pods.lock().unwrap().push(observed);
@@ -139,6 +141,15 @@ impl Runtime for FakeStreams {
         self.url("portForward", id.as_str(), none)
     }
 
+    async fn exec(&self, _: &ContainerId, _: &[String], _: Duration) -> Result<ExecOutput> {
+        unreachable!()
+    }
+    async fn update_container(&self, _: &ContainerId, _: LinuxContainerResources) -> Result<()> {
+        unreachable!()
+    }
+    async fn update_sandbox(&self, _: &SandboxId, _: LinuxContainerResources, _: LinuxContainerResources) -> Result<()> {
+        unreachable!()
+    }
     async fn version(&self) -> Result<RuntimeVersion> {
         unreachable!()
     }
