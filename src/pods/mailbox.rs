@@ -43,11 +43,6 @@ impl Mailbox {
         self.put(|l| l.look = true);
     }
 
-    /// The node ends the pod.
-    pub fn end(&self, end: End) {
-        self.put(|l| l.end = l.end.take().or(Some(end)));
-    }
-
     fn put(&self, write: impl FnOnce(&mut Letters)) {
         write(&mut self.letters.lock().unwrap_or_else(PoisonError::into_inner));
         self.arrived.notify_one();

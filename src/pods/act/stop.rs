@@ -7,13 +7,13 @@ use crate::api::events::EventType;
 use crate::model::{ContainerId, SandboxId};
 use crate::pods::log_files;
 use crate::pods::memory::Subject;
-use crate::pods::plan::is_alive;
+use crate::pods::plan::{Why, is_alive};
 use crate::pods::progress::Progress;
 use crate::runtime::{self, Container};
 
 impl Run {
-    pub(super) async fn stop_container(&self, id: ContainerId, name: String, grace: Duration, why: &str) {
-        let why = if why == "Stopping container" { format!("{why} {name}") } else { format!("Container {name}: {why}") };
+    pub(super) async fn stop_container(&self, id: ContainerId, name: String, grace: Duration, why: Why) {
+        let why = why.message(self.job.pod.as_deref(), &name);
         self.event(Some(&name), EventType::Normal, "Killing", &why);
         let runtime = &self.job.ctx.runtime;
         if let Err(error) = runtime.stop_container(&id, grace).await {

@@ -3,10 +3,12 @@
 //! Actions of one plan may run at the same time, except that a [`Action::StartContainers`] keeps its order. After they are
 //! done, the worker looks at the result and plans again, until a plan holds no action.
 
+mod leftovers;
 mod sync;
 mod terminate;
 #[cfg(test)]
 mod tests;
+mod why;
 
 use std::time::Duration;
 
@@ -18,8 +20,9 @@ use super::stage::{End, Stage};
 use crate::model::{ContainerId, SandboxId};
 use crate::runtime::ObservedPod;
 
-pub use sync::{DEFINITION_CHANGED, finished, will_restart};
+pub use sync::{finished, will_restart};
 pub use terminate::{is_alive, is_down};
+pub use why::Why;
 
 /// All that a decision may depend on.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +86,7 @@ pub enum Action {
         /// TERM, then KILL after this.
         grace: Duration,
         /// For the Killing event.
-        why: &'static str,
+        why: Why,
     },
     /// Remove a dead container that nobody needs any more, with its log.
     RemoveContainer(ContainerId),

@@ -1,26 +1,17 @@
 //! The way up: volumes, sandbox, init containers, containers (upstream: `kuberuntime_manager.go`, `computePodActions`).
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::{Container as Spec, Pod};
 
-use super::{Action, Plan, Start, View, VolumeState, is_alive};
-use crate::model::hash::container_hash;
-use crate::pods::memory::{Subject, wait};
+use super::{Action, Plan, Start, View, VolumeState, is_alive, leftovers};
+use crate::pods::memory::Subject;
 use crate::pods::spec;
 use crate::runtime::{Container, ContainerPhase, Sandbox};
-
-/// How long a container that was made may take to start before it counts as left behind.
-const START_TIME: Duration = Duration::from_secs(3);
-
-/// Why a container is stopped that starts again whatever the pod's restart policy is (`kuberuntime_manager.go`, computePodActions).
-pub const DEFINITION_CHANGED: &str = "Container definition changed, will be restarted";
 
 /// Plans for a pod that shall run.
 pub fn plan(view: &View, pod: &Pod) -> Plan {
     let mut plan = Plan::default();
     let current = usable_sandbox(view, pod);
-    stop_leftovers(view, pod, current, &mut plan);
+    leftovers::stop(view, pod, current, &mut plan);
     let stop_again_at = view.memory.waits_until(&Subject::Stop, view.now);
     if !plan.actions.is_empty() {
         if let Some(at) = stop_again_at {
@@ -119,43 +110,6 @@ fn usable_sandbox<'a>(view: &View<'a>, pod: &Pod) -> Option<&'a Sandbox> {
     let host = spec::host_network(pod);
     let alone = view.observed.sandboxes.iter().filter(|s| s.ready).count() == 1;
     (newest.ready && alone && newest.host_network == host && (host || !newest.ips.is_empty())).then_some(newest)
-}
-
-/// Stops what lives outside the current sandbox, containers whose definition changed, and containers in no known state.
-fn stop_leftovers(view: &View, pod: &Pod, current: Option<&Sandbox>, plan: &mut Plan) {
-    let grace = Duration::from_secs(spec::grace_period(pod));
-    for c in &view.observed.containers {
-        let why = match c.phase {
-            ContainerPhase::Running if current.is_none_or(|s| s.id != c.sandbox) => {
-                "Pod sandbox changed, it will be killed and re-created."
-            }
-            ContainerPhase::Unknown => "Container is in unknown state, try killing it before restart",
-            ContainerPhase::Running if changed(pod, c) => DEFINITION_CHANGED,
-            // Several live instances of one container: only the newest is kept.
-            ContainerPhase::Running if newest(view, &c.name).is_some_and(|n| n.id != c.id) => "Container has a newer instance",
-            ContainerPhase::Created => {
-                // Made but not started: the agent or the runtime ended in between. Starting over is simpler than finding out
-                // with which configuration it was made. But the runtime may still be at a start that an agent before this one asked for.
-                match wait(c.created_at, START_TIME, view.now) {
-                    Some(give_up_at) => plan.wait(give_up_at),
-                    None => plan.actions.push(Action::RemoveContainer(c.id.clone())),
-                }
-                continue;
-            }
-            _ => continue,
-        };
-        plan.actions.push(Action::StopContainer { id: c.id.clone(), name: c.name.to_string(), grace, why });
-    }
-    if current.is_none() && plan.actions.is_empty() {
-        let ready = view.observed.sandboxes.iter().filter(|s| s.ready);
-        plan.actions.extend(ready.map(|s| Action::StopSandbox(s.id.clone())));
-    }
-}
-
-/// A container in the spec whose running instance was made from another definition. Ephemeral containers never change.
-fn changed(pod: &Pod, record: &Container) -> bool {
-    let mut specs = spec::containers(pod).iter().chain(spec::init_containers(pod));
-    specs.find(|c| *c.name == *record.name).is_some_and(|c| !record.hash.is_empty() && record.hash != container_hash(c))
 }
 
 /// Whether a sandbox is worth making: for the first time, or for containers that will be started in it.

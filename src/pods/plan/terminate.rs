@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Plan, View};
+use super::{Action, Plan, View, Why};
 use crate::pods::memory::Subject;
 use crate::pods::stage::Cause;
 use crate::runtime::ContainerPhase;
@@ -21,7 +21,7 @@ pub fn stop(view: &View, grace: Duration) -> Plan {
         id: c.id.clone(),
         name: c.name.to_string(),
         grace: grace.max(MIN_CONTAINER_GRACE),
-        why: "Stopping container",
+        why: Why::Stopping,
     }));
     if plan.actions.is_empty() {
         // A sandbox that isn't ready may still hold network state, but the runtime gives that back when it is removed.

@@ -14,7 +14,7 @@ use self::state::Worker;
 use super::act;
 use super::context::Context;
 use super::mailbox::Mailbox;
-use super::plan::{Action, DEFINITION_CHANGED, plan};
+use super::plan::{Action, plan};
 use super::stage::{Event, Stage};
 use crate::model::PodRef;
 use crate::model::clock::until;
@@ -113,7 +113,9 @@ impl Worker {
     /// Remembers what the next plan must know of this one.
     fn note(&mut self, actions: &[Action]) {
         for action in actions {
-            if let Action::StopContainer { id, why: DEFINITION_CHANGED, .. } = action {
+            if let Action::StopContainer { id, why, .. } = action
+                && why.is_replaced()
+            {
                 self.memory.replaced.insert(id.clone());
             }
         }
