@@ -1,5 +1,7 @@
 //! Wire contracts of the node. Only the messages and fields that the agent uses are written down here.
 
+pub mod health;
+
 /// The container runtime interface, `runtime.v1`.
 #[allow(missing_docs, clippy::all)]
 pub mod cri {

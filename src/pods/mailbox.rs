@@ -5,7 +5,9 @@ use std::sync::{Mutex, PoisonError};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::Notify;
 
+use super::probes::Kind;
 use super::stage::End;
+use crate::model::ContainerId;
 
 /// Letters to one worker.
 #[derive(Default)]
@@ -23,6 +25,8 @@ pub struct Letters {
     pub gone: bool,
     /// The runtime has news of the pod.
     pub look: bool,
+    /// What probes have come to, in order.
+    pub probed: Vec<(ContainerId, Kind, bool)>,
     /// The node ends the pod. The first reason stands.
     pub end: Option<End>,
 }
@@ -41,6 +45,11 @@ impl Mailbox {
     /// The runtime has news.
     pub fn look(&self) {
         self.put(|l| l.look = true);
+    }
+
+    /// A probe of an instance has come to something new.
+    pub fn probed(&self, id: ContainerId, kind: Kind, success: bool) {
+        self.put(|l| l.probed.push((id, kind, success)));
     }
 
     fn put(&self, write: impl FnOnce(&mut Letters)) {

@@ -10,6 +10,7 @@ pub mod directory;
 #[cfg(test)]
 mod fixture;
 pub mod heartbeat;
+mod http_get;
 pub mod images;
 mod log_files;
 mod mailbox;

@@ -86,7 +86,7 @@ pub fn is_terminal(phase: &str) -> bool {
 }
 
 /// A container's status, of either kind.
-fn container_status<'a>(status: &'a PodStatus, name: &str) -> Option<&'a ContainerStatus> {
+pub fn container_status<'a>(status: &'a PodStatus, name: &str) -> Option<&'a ContainerStatus> {
     let lists = [status.container_statuses.as_deref(), status.init_container_statuses.as_deref()];
     lists.into_iter().flatten().flatten().find(|c| c.name == name)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::sync::newest;
+use super::terminate::MIN_CONTAINER_GRACE;
 use super::{Action, Plan, View, Why};
 use crate::model::hash::container_hash;
 use crate::pods::memory::wait;
@@ -18,12 +19,16 @@ const START_TIME: Duration = Duration::from_secs(3);
 pub(super) fn stop(view: &View, pod: &Pod, current: Option<&Sandbox>, plan: &mut Plan) {
     let grace = Duration::from_secs(spec::grace_period(pod));
     for c in &view.observed.containers {
-        let why = match c.phase {
-            ContainerPhase::Running if current.is_none_or(|s| s.id != c.sandbox) => Why::SandboxChanged,
-            ContainerPhase::Unknown => Why::UnknownState,
-            ContainerPhase::Running if changed(pod, c) => Why::DefinitionChanged,
+        let (why, grace) = match c.phase {
+            ContainerPhase::Running if current.is_none_or(|s| s.id != c.sandbox) => (Why::SandboxChanged, grace),
+            ContainerPhase::Unknown => (Why::UnknownState, grace),
+            ContainerPhase::Running if changed(pod, c) => (Why::DefinitionChanged, grace),
             // Several live instances of one container: only the newest is kept.
-            ContainerPhase::Running if newest(view, &c.name).is_some_and(|n| n.id != c.id) => Why::NewerInstance,
+            ContainerPhase::Running if newest(view, &c.name).is_some_and(|n| n.id != c.id) => (Why::NewerInstance, grace),
+            ContainerPhase::Running => match failed_probe(view, pod, c) {
+                Some((why, own)) => (why, own.unwrap_or(grace)),
+                None => continue,
+            },
             ContainerPhase::Created => {
                 // Made but not started: the agent or the runtime ended in between. Starting over is simpler than finding out
                 // with which configuration it was made. But the runtime may still be at a start that an agent before this one asked for.
@@ -33,8 +38,9 @@ pub(super) fn stop(view: &View, pod: &Pod, current: Option<&Sandbox>, plan: &mut
                 }
                 continue;
             }
-            _ => continue,
+            ContainerPhase::Exited => continue,
         };
+        let grace = grace.max(MIN_CONTAINER_GRACE);
         plan.actions.push(Action::StopContainer { id: c.id.clone(), name: c.name.to_string(), grace, why });
     }
     if current.is_none() && plan.actions.is_empty() {
@@ -47,4 +53,12 @@ pub(super) fn stop(view: &View, pod: &Pod, current: Option<&Sandbox>, plan: &mut
 fn changed(pod: &Pod, record: &Container) -> bool {
     let mut specs = spec::containers(pod).iter().chain(spec::init_containers(pod));
     specs.find(|c| *c.name == *record.name).is_some_and(|c| !record.hash.is_empty() && record.hash != container_hash(c))
+}
+
+/// A probe that has failed too often, and its own grace period. The container starts again unless nothing of its kind ever does.
+fn failed_probe(view: &View, pod: &Pod, record: &Container) -> Option<(Why, Option<Duration>)> {
+    let container = spec::container(pod, &record.name)?;
+    let (probe, grace) = view.verdict(container, record).failed?;
+    let restarts = spec::is_sidecar(container) || spec::restart_policy(pod) != spec::RestartPolicy::Never;
+    Some((Why::FailedProbe { probe, restarts }, grace))
 }

@@ -12,13 +12,13 @@ mod why;
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Container as Spec, Pod, PodStatus};
 
 use super::memory::Memory;
-use super::probes::Verdicts;
+use super::probes::{Before, Verdict, Verdicts};
 use super::stage::{End, Stage};
 use crate::model::{ContainerId, SandboxId};
-use crate::runtime::ObservedPod;
+use crate::runtime::{Container, ObservedPod};
 
 pub use sync::{finished, will_restart};
 pub use terminate::{is_alive, is_down};
@@ -45,6 +45,16 @@ pub struct View<'a> {
     pub memory: &'a Memory,
     /// Nanoseconds since the epoch.
     pub now: i64,
+}
+
+impl View<'_> {
+    /// What is to be believed of a running instance.
+    pub fn verdict(&self, spec: &Spec, record: &Container) -> Verdict {
+        let known = super::spec::container_status(self.status, &record.name);
+        let same = known.filter(|s| s.container_id.as_deref().and_then(|id| id.split_once("://")).is_some_and(|(_, id)| id == record.id.as_str()));
+        let before = same.map(|s| Before { started: s.started.unwrap_or(false), ready: s.ready }).unwrap_or_default();
+        self.verdicts.of(&record.id).verdict(spec, before, self.stage.cause().is_some())
+    }
 }
 
 /// How far a pod's volumes are.

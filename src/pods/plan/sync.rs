@@ -138,7 +138,12 @@ fn init_containers(view: &View, pod: &Pod, sandbox: &Sandbox, plan: &mut Plan) -
         let record = newest(view, &c.name).filter(|r| r.sandbox == sandbox.id);
         let sidecar = spec::is_sidecar(c);
         match record.map(|r| (r.phase, r.exit_code)) {
-            Some((ContainerPhase::Running, _)) if sidecar => {}
+            Some((ContainerPhase::Running, _)) if sidecar => {
+                // The next one waits until this one is started.
+                if !past_init && record.is_some_and(|r| !view.verdict(c, r).started) {
+                    return false;
+                }
+            }
             Some((ContainerPhase::Running | ContainerPhase::Created | ContainerPhase::Unknown, _)) => return past_init,
             Some((ContainerPhase::Exited, 0)) if !sidecar => {}
             _ if past_init && !sidecar => {}

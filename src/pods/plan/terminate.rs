@@ -8,7 +8,7 @@ use crate::pods::stage::Cause;
 use crate::runtime::ContainerPhase;
 
 /// The shortest time between TERM and KILL of a container (`kuberuntime_container.go`, `minimumGracePeriodInSeconds`).
-const MIN_CONTAINER_GRACE: Duration = Duration::from_secs(2);
+pub(super) const MIN_CONTAINER_GRACE: Duration = Duration::from_secs(2);
 
 /// Stops what runs.
 pub fn stop(view: &View, grace: Duration) -> Plan {

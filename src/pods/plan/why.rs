@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
+use crate::pods::probes::Deadly;
 use crate::pods::spec;
 
 /// A reason to stop a container (upstream: `kuberuntime_manager.go`, `computePodActions`, and `kuberuntime_container.go`, `killContainer`).
@@ -15,6 +16,13 @@ pub enum Why {
     UnknownState,
     /// The object has another definition of the container than this instance was made from.
     DefinitionChanged,
+    /// A probe has failed too often.
+    FailedProbe {
+        /// Which one.
+        probe: Deadly,
+        /// Another instance follows.
+        restarts: bool,
+    },
     /// There is a newer instance of the container.
     NewerInstance,
 }
@@ -31,12 +39,19 @@ impl Why {
             Self::SandboxChanged => "Pod sandbox changed, it will be killed and re-created.".to_owned(),
             Self::UnknownState => format!("{kind} is in \"unknown\" state, try killing it before restart"),
             Self::DefinitionChanged => format!("{kind} {name} definition changed, will be restarted"),
+            Self::FailedProbe { probe, restarts } => {
+                let probe = match probe {
+                    Deadly::Liveness => "liveness",
+                    Deadly::Startup => "startup",
+                };
+                format!("{kind} {name} failed {probe} probe{}", if restarts { ", will be restarted" } else { "" })
+            }
             Self::NewerInstance => format!("{kind} {name} has a newer instance"),
         }
     }
 
     /// Whether another instance follows, whatever the restart policy says about the end of this one.
     pub fn is_replaced(self) -> bool {
-        self == Self::DefinitionChanged
+        matches!(self, Self::DefinitionChanged | Self::FailedProbe { restarts: true, .. })
     }
 }

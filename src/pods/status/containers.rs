@@ -47,7 +47,7 @@ fn status(inputs: &Inputs, spec: &Spec, previous: Option<&ContainerStatus>, init
             status.restart_count = status.restart_count.max(previous.map_or(0, |p| p.restart_count));
             status.last_state = before.map(|c| terminated(inputs, c)).or_else(|| older_end(inputs, previous, record));
             if let ContainerPhase::Running = record.phase {
-                let verdict = inputs.view.verdicts.of(record);
+                let verdict = inputs.view.verdict(spec, record);
                 status.started = Some(verdict.started);
                 status.ready = verdict.ready;
             }

@@ -26,7 +26,7 @@ const WIND_UP: Duration = Duration::from_secs(10);
 
 /// Runs until nothing is left of the pod.
 pub async fn run(ctx: Arc<Context>, name: PodRef, observed: ObservedPod, mailbox: Arc<Mailbox>) {
-    let mut worker = Worker::new(ctx, name, observed);
+    let mut worker = Worker::new(ctx, name, observed, Arc::clone(&mailbox));
     loop {
         worker.receive(mailbox.take());
         worker.look_if_needed().await;

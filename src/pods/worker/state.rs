@@ -12,9 +12,9 @@ use crate::model::PodRef;
 use crate::pods::act::Job;
 use crate::pods::context::Context;
 use crate::pods::log_files;
-use crate::pods::mailbox::Letters;
+use crate::pods::mailbox::{Letters, Mailbox};
 use crate::pods::plan::{View, VolumeState, finished};
-use crate::pods::probes::Verdicts;
+use crate::pods::probes::{self, Verdicts};
 use crate::pods::progress::Progress;
 use crate::pods::spec;
 use crate::pods::stage::{Cause, End, Event, Stage};
@@ -42,7 +42,9 @@ pub struct Worker {
     pub(super) look_later: bool,
     blind_until: Option<Instant>,
     volumes: Option<Arc<PodVolumes>>,
+    mailbox: Arc<Mailbox>,
     verdicts: Verdicts,
+    prober: Option<probes::Handle>,
     end: Option<End>,
     refresh_at: Option<Instant>,
     images: HashMap<String, Image>,
@@ -53,7 +55,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(ctx: Arc<Context>, name: PodRef, observed: ObservedPod) -> Self {
+    pub(super) fn new(ctx: Arc<Context>, name: PodRef, observed: ObservedPod, mailbox: Arc<Mailbox>) -> Self {
         Self {
             ctx,
             name,
@@ -65,7 +67,9 @@ impl Worker {
             look_later: false,
             blind_until: None,
             volumes: None,
+            mailbox,
             verdicts: Verdicts::default(),
+            prober: None,
             end: None,
             refresh_at: None,
             images: HashMap::new(),
@@ -83,6 +87,10 @@ impl Worker {
         }
         self.gone |= letters.gone;
         self.look |= letters.look;
+        for (id, kind, success) in letters.probed {
+            self.verdicts.set(id, kind, success);
+            self.published = false;
+        }
         if let Some(end) = letters.end.filter(|_| self.end.is_none()) {
             self.end = Some(end);
             self.published = false;
@@ -181,6 +189,7 @@ impl Worker {
                     .unwrap_or_else(|| ObservedPod { grace_period: self.observed.grace_period, ..ObservedPod::empty(self.name.clone()) });
                 keep_final_records(&self.observed, &mut found);
                 self.observed = found;
+                self.verdicts.retain(|id| self.observed.containers.iter().any(|c| c.id == *id));
                 self.look = false;
                 self.look_later = false;
                 self.blind_until = None;
@@ -326,8 +335,37 @@ impl Worker {
             self.status = Arc::new(new);
             self.ctx.writer.set(&self.name, Arc::clone(&self.status), urgency);
         }
+        self.show_to_prober();
         let status = self.pod.as_ref().map(|_| &self.status);
         self.ctx.directory.write(&self.name.uid, self.pod.as_ref(), status, &self.observed);
+    }
+
+    /// Tells the prober what runs. It is there as long as there is something to probe, or will be.
+    fn show_to_prober(&mut self) {
+        let over = matches!(self.stage, Stage::Terminated { .. } | Stage::Finished);
+        let Some(pod) = self.pod.as_ref().filter(|pod| !over && probes::probed(pod).next().is_some()) else {
+            self.prober = None;
+            return;
+        };
+        let view = self.any_view();
+        let running = |name: &str| view.observed.containers.iter().find(|c| &*c.name == name && c.phase == ContainerPhase::Running);
+        let targets = probes::probed(pod).filter_map(|container| {
+            let record = running(&container.name)?;
+            Some(probes::Target {
+                id: record.id.clone(),
+                name: container.name.clone(),
+                started_at: record.started_at,
+                started: view.verdict(container, record).started,
+            })
+        });
+        let scene = probes::Scene {
+            pod: Some(Arc::clone(pod)),
+            pod_ip: self.status.pod_ip.clone().unwrap_or_default(),
+            going_down: self.stage.cause().is_some(),
+            targets: targets.collect(),
+        };
+        let start = || probes::Handle::start(Arc::clone(&self.ctx), self.name.clone(), Arc::clone(&self.mailbox));
+        self.prober.get_or_insert_with(start).show(scene);
     }
 
     /// An event for each container that has begun to wait in a crash loop.

@@ -7,5 +7,6 @@ mod deletion;
 mod isolation;
 mod many;
 mod others;
+mod probes;
 mod records;
 mod redefined;
