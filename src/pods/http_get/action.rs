@@ -108,7 +108,9 @@ fn target(path: &str) -> String {
     }
     for byte in path.bytes() {
         match byte {
-            b' ' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | 0..=0x1f | 0x7f.. => out.push_str(&format!("%{byte:02X}")),
+            b' ' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | 0..=0x1f | 0x7f.. => {
+                out.push_str(&format!("%{byte:02X}"))
+            }
             _ => out.push(char::from(byte)),
         }
     }

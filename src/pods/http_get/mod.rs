@@ -2,9 +2,9 @@
 //! redirects only to the same host (upstream: `pkg/probe/http`).
 
 mod action;
-mod tls;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::io;
 use std::pin::pin;

@@ -51,7 +51,8 @@ impl View<'_> {
     /// What is to be believed of a running instance.
     pub fn verdict(&self, spec: &Spec, record: &Container) -> Verdict {
         let known = super::spec::container_status(self.status, &record.name);
-        let same = known.filter(|s| s.container_id.as_deref().and_then(|id| id.split_once("://")).is_some_and(|(_, id)| id == record.id.as_str()));
+        let same =
+            known.filter(|s| s.container_id.as_deref().and_then(|id| id.split_once("://")).is_some_and(|(_, id)| id == record.id.as_str()));
         let before = same.map(|s| Before { started: s.started.unwrap_or(false), ready: s.ready }).unwrap_or_default();
         self.verdicts.of(&record.id).verdict(spec, before, self.stage.cause().is_some())
     }

@@ -100,8 +100,13 @@ async fn run(subject: &Subject<'_>, command: &[String], limit: Duration) -> Outc
 
 /// `$(NAME)` in a command stands for what the spec says literally; a probe knows no others of the container's variables.
 fn with_literals(command: &[String], container: &Spec) -> Vec<String> {
-    let literals: BTreeMap<&str, &str> =
-        container.env.iter().flatten().filter(|e| e.value_from.is_none()).map(|e| (&*e.name, e.value.as_deref().unwrap_or_default())).collect();
+    let literals: BTreeMap<&str, &str> = container
+        .env
+        .iter()
+        .flatten()
+        .filter(|e| e.value_from.is_none())
+        .map(|e| (&*e.name, e.value.as_deref().unwrap_or_default()))
+        .collect();
     let expanded = command.iter().map(|word| expand(word, |name| literals.get(name).map(|value| value.as_bytes())));
     expanded.map(|word| String::from_utf8_lossy(&word).into_owned()).collect()
 }

@@ -36,11 +36,9 @@ pub async fn check(host: &str, port: u16, service: &str, limit: Duration) -> Out
             "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {}",
             status.message()
         )),
-        Ok(Err(status)) => Outcome::Failure(format!(
-            "error: health rpc probe failed: rpc error: code = {:?} desc = {}",
-            status.code(),
-            status.message()
-        )),
+        Ok(Err(status)) => {
+            Outcome::Failure(format!("error: health rpc probe failed: rpc error: code = {:?} desc = {}", status.code(), status.message()))
+        }
     }
 }
 
