@@ -71,6 +71,7 @@ pub fn record(name: &str, n: u32, phase: ContainerPhase) -> Container {
         image: "image".into(),
         image_id: "sha256:1".into(),
         log_path: format!("/logs/{name}/{n}.log"),
+        hook: None,
         limits: None,
         user: None,
     }

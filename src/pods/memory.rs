@@ -58,6 +58,8 @@ pub struct Memory {
     pub crash_loops: BTreeMap<String, CrashLoop>,
     /// Instances that were stopped because their container's definition changed: others take their place.
     pub replaced: BTreeSet<ContainerId>,
+    /// Instances whose hook before the end has begun: it is not run again.
+    pub pre_stopped: BTreeSet<ContainerId>,
 }
 
 impl Memory {

@@ -23,6 +23,8 @@ pub enum Progress {
     Image(String, Image),
     /// A container was started, or failed to start in a way that left a record.
     Started(Start, Container),
+    /// The hook before a container's end begins.
+    PreStopping(ContainerId),
     /// A container has stopped.
     Stopped(Container),
     /// A container's record is gone from the runtime.

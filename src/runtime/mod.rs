@@ -130,6 +130,8 @@ pub struct Container {
     pub image_id: String,
     /// Path of the log file on the host.
     pub log_path: String,
+    /// Annotation `io.kubernetes.container.preStopHandler` as it is, and that of the ports: for containers whose spec is gone.
+    pub hook: Option<Box<(String, String)>>,
     /// The limits in force, where the runtime tells them.
     pub limits: Option<Limits>,
     /// Whom its first process began as, where the runtime tells it.

@@ -256,3 +256,32 @@ fn a_pod_that_is_deleted_before_it_runs() {
         });
     }
 }
+
+#[test]
+fn a_pod_with_a_sidecar_hooks_and_probes() {
+    let check = |world: &World, statuses: &[PodStatus]| {
+        assert_eq!(["side", "app"].map(|name| world.runtime.starts("web", name)), [1, 1]);
+        let last = statuses.last().expect("statuses");
+        assert_eq!(["side", "app"].map(|name| exit_code(last, name)), [Some(143), Some(143)]);
+        let commands = world.runtime.executed();
+        let count = |command: &str| commands.iter().filter(|(_, c)| c[0] == command).count();
+        // An agent that is killed while a hook runs can't know how far that came: the end's is run again, the start's is not.
+        assert!((1..=2).contains(&count("bye")) && count("hello") <= 1, "{commands:?}");
+    };
+    Life { least: 40, prepare: &|_| {}, check: &check }.at_every_call(async |world| {
+        let probe = json!({"exec": {"command": ["check"]}, "periodSeconds": 5});
+        let hook = |command: &str| json!({"exec": {"command": [command]}});
+        let spec = json!({
+            "initContainers": [{"name": "side", "image": "app:1", "restartPolicy": "Always", "startupProbe": probe}],
+            "containers": [{
+                "name": "app", "image": "app:1", "readinessProbe": probe, "livenessProbe": probe,
+                "lifecycle": {"postStart": hook("hello"), "preStop": hook("bye")},
+            }],
+        });
+        let pod = world.put_pod("web", spec);
+        world.until_ready("web").await;
+        sleep(12 * S).await;
+        world.delete(&pod, 30);
+        world.until_gone("web").await;
+    });
+}

@@ -2,11 +2,13 @@
 //!
 //! Acts own nothing: they get what they need by value ([`Job`]) and report what happened ([`Progress`]).
 
+mod hooks;
+mod limit;
 mod prepare;
 mod start;
 mod stop;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use super::context::Context;
 use super::memory::Subject;
 use super::plan::Action;
 use super::progress::Progress;
+use stop::Stop;
 use crate::api::events::EventType;
 use crate::model::{ContainerId, PodRef};
 use crate::runtime::{Container, Image, Sandbox};
@@ -46,20 +49,25 @@ pub struct Job {
     pub records: HashMap<ContainerId, Container>,
 }
 
+pub use limit::Orders;
+
 /// Where acts report to.
 pub type Reports = mpsc::UnboundedSender<Progress>;
 
-/// Runs all actions at the same time and ends when the last one has. When `cancelled` turns true, no further container is
-/// started and long waits (volumes, image pulls) end.
-pub async fn carry_out(job: Job, actions: Vec<Action>, reports: Reports, cancelled: watch::Receiver<bool>) {
-    let run = &Run { job, reports, cancelled, config: OnceCell::new() };
+/// Runs all actions at the same time and ends when the last one has. When the orders are to cancel, no further container is
+/// started and long waits (volumes, image pulls, hooks after a start) end; a shorter grace period counts for stops under way.
+pub async fn carry_out(job: Job, actions: Vec<Action>, reports: Reports, orders: watch::Receiver<Orders>) {
+    let run = &Run { job, reports, orders, ended: watch::Sender::default(), config: OnceCell::new() };
     let acts = actions.into_iter().map(|action| -> BoxFuture<'_, ()> {
         match action {
             Action::SetUpVolumes => run.set_up_volumes().boxed(),
             Action::RunSandbox { attempt } => run.run_sandbox(attempt).boxed(),
             Action::PrepareImages { names, attempt } => run.prepare_images(names, attempt).boxed(),
             Action::StartContainers(list) => run.start_containers(list).boxed(),
-            Action::StopContainer { id, name, grace, why } => run.stop_container(id, name, grace, why).boxed(),
+            Action::StopContainer { id, name, grace, why, after, hook } => {
+                let stop = Stop { id, name, grace, why, after, hook };
+                run.stop_container(stop).boxed()
+            }
             Action::RemoveContainer(id) => run.remove_container(id).boxed(),
             Action::StopSandbox(id) => run.stop_sandbox(id).boxed(),
             Action::RemoveSandbox(id) => run.remove_sandbox(id).boxed(),
@@ -74,7 +82,9 @@ pub async fn carry_out(job: Job, actions: Vec<Action>, reports: Reports, cancell
 struct Run {
     job: Job,
     reports: Reports,
-    cancelled: watch::Receiver<bool>,
+    orders: watch::Receiver<Orders>,
+    /// Instances that have been stopped.
+    ended: watch::Sender<BTreeSet<ContainerId>>,
     config: OnceCell<Arc<PodSandboxConfig>>,
 }
 
@@ -89,13 +99,13 @@ impl Run {
     }
 
     fn is_cancelled(&self) -> bool {
-        *self.cancelled.borrow()
+        self.orders.borrow().cancelled
     }
 
     /// Ends when the act shall end early.
     async fn cancelled(&self) {
-        let mut cancelled = self.cancelled.clone();
-        if cancelled.wait_for(|c| *c).await.is_err() {
+        let mut orders = self.orders.clone();
+        if orders.wait_for(|orders| orders.cancelled).await.is_err() {
             std::future::pending::<()>().await;
         }
     }

@@ -11,6 +11,8 @@ use proto::cri::{ContainerConfig, PodSandboxConfig};
 use tokio::time::timeout;
 
 use super::prepare::make_dir;
+use super::hooks::POST_START_LIMIT;
+use super::stop::Stop;
 use super::{RETRY, Run};
 use crate::api::events::EventType;
 use crate::model::SandboxId;
@@ -19,7 +21,7 @@ use crate::network::hostname::PodHostname;
 use crate::network::hosts;
 use crate::pods::log_files;
 use crate::pods::memory::Subject;
-use crate::pods::plan::Start;
+use crate::pods::plan::{Start, Why};
 use crate::pods::progress::Progress;
 use crate::pods::spec;
 use crate::runtime::translate::env::{EnvSources, ObjectKind, Objects, environment, references};
@@ -30,6 +32,9 @@ use crate::volumes::objects::FRESH;
 
 /// How long a container waits for the first list of Services, which its environment is made from.
 const SERVICES_WAIT: Duration = Duration::from_secs(10);
+
+/// The hook after the start has failed. What people see of it is an event of its own.
+const POST_START_ERROR: &str = "PostStartHookError";
 
 /// Why a container did not start, as its status shows it.
 struct StartError {
@@ -70,7 +75,9 @@ impl Run {
             let it = One { run: self, pod, container, sandbox, volumes, config: &config, image: &image };
             if let Err(error) = it.start(&start).await {
                 tracing::warn!(pod = %self.job.name, container = %start.name, reason = error.reason, error = %error.message, "Can't start a container, will try again");
-                self.event(Some(&start.name), EventType::Warning, "Failed", &format!("Error: {}", error.message));
+                if error.reason != POST_START_ERROR {
+                    self.event(Some(&start.name), EventType::Warning, "Failed", &format!("Error: {}", error.message));
+                }
                 self.failed(Subject::Container(start.name.clone()), error.reason, error.message, RETRY);
                 if error.uncertain {
                     self.report(Progress::Uncertain);
@@ -96,7 +103,7 @@ impl One<'_> {
     async fn start(&self, start: &Start) -> Result<(), StartError> {
         let ctx = &self.run.job.ctx;
         let config = self.configure(start).await?;
-        let _turn = ctx.turns.containers().await;
+        let turn = ctx.turns.containers().await;
         let log = Path::new(&self.config.log_directory).join(&config.log_path);
         let made = log.parent().map_or(Ok(()), |dir| make_dir(dir, 0o755));
         made.map_err(|e| StartError::config(format!("make the directory of {}: {e}", log.display())))?;
@@ -109,6 +116,16 @@ impl One<'_> {
             self.run.report(Progress::Succeeded(Subject::Container(start.name.clone())));
             self.run.event(Some(&start.name), EventType::Normal, "Started", "Container started");
         }
+        drop(turn);
+        let hook = self.container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref());
+        let hook = match hook.filter(|_| started.is_ok()) {
+            // A container counts as running once its hook is done. Who takes the pod down does not wait for that.
+            Some(handler) => tokio::select! {
+                done = self.run.hook(&id, self.container, handler, POST_START_LIMIT) => done,
+                () = self.run.cancelled() => Ok(()),
+            },
+            None => Ok(()),
+        };
         // The record is worth having even after a failure: the runtime keeps the end of a container that could not start.
         if let Ok(record) = ctx.runtime.container(&id).await {
             log_files::link(&ctx.translate.pod_logs_dir, &self.run.job.name, &start.name, &id, &record.log_path);
@@ -117,7 +134,18 @@ impl One<'_> {
         } else if started.is_ok() {
             self.run.report(Progress::Uncertain);
         }
-        started.map_err(|e| StartError::runtime("RunContainerError", &e))
+        started.map_err(|e| StartError::runtime("RunContainerError", &e))?;
+        match hook {
+            Ok(()) => Ok(()),
+            Err(message) => {
+                // Without the message: it may hold what not everybody who reads events should see.
+                self.run.event(Some(&start.name), EventType::Warning, "FailedPostStartHook", "PostStartHook failed");
+                let grace = Duration::from_secs(spec::grace_period(self.pod));
+                let (name, why) = (start.name.clone(), Why::FailedPostStart);
+                self.run.stop_container(Stop { id, name, grace, why, after: vec![], hook: true }).await;
+                Err(StartError { reason: POST_START_ERROR, message, uncertain: false })
+            }
+        }
     }
 
     async fn configure(&self, start: &Start) -> Result<ContainerConfig, StartError> {

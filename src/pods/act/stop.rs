@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::limit::Limit;
 use super::{RETRY, Run};
 use crate::api::events::EventType;
 use crate::model::{ContainerId, SandboxId};
@@ -11,14 +12,46 @@ use crate::pods::plan::{Why, is_alive};
 use crate::pods::progress::Progress;
 use crate::runtime::{self, Container};
 
+/// The shortest time between TERM and KILL of a container (`kuberuntime_container.go`, `minimumGracePeriodInSeconds`).
+const MIN_GRACE: Duration = Duration::from_secs(2);
+
+/// A container to stop: [`Action::StopContainer`](crate::pods::plan::Action).
+pub(super) struct Stop {
+    pub id: ContainerId,
+    pub name: String,
+    pub grace: Duration,
+    pub why: Why,
+    pub after: Vec<ContainerId>,
+    pub hook: bool,
+}
+
 impl Run {
-    pub(super) async fn stop_container(&self, id: ContainerId, name: String, grace: Duration, why: Why) {
-        let why = why.message(self.job.pod.as_deref(), &name);
-        self.event(Some(&name), EventType::Normal, "Killing", &why);
+    /// The hook, the turn, TERM, and KILL at the end of the grace period that all of them share.
+    pub(super) async fn stop_container(&self, stop: Stop) {
+        let Stop { id, name, .. } = stop;
+        self.event(Some(&name), EventType::Normal, "Killing", &stop.why.message(self.job.pod.as_deref(), &name));
         let runtime = &self.job.ctx.runtime;
-        if let Err(error) = runtime.stop_container(&id, grace).await {
+        let mut limit = Limit::new(stop.grace, self.orders.clone());
+        if stop.hook {
+            self.pre_stop(&id, &name, &mut limit).await;
+        }
+        tokio::select! {
+            () = self.turn(&stop.after) => {}
+            () = limit.passed() => {}
+        }
+        let stopped = loop {
+            tokio::select! {
+                stopped = runtime.stop_container(&id, limit.left().max(MIN_GRACE)) => break stopped,
+                // Asked for again, with less time.
+                () = limit.shortened() => {}
+            }
+        };
+        if let Err(error) = stopped {
             return self.stop_failed(&error, "FailedKillPod");
         }
+        self.ended.send_modify(|ended| {
+            ended.insert(id.clone());
+        });
         match runtime.container(&id).await {
             Ok(record) => {
                 if is_alive(record.phase) {
@@ -33,6 +66,12 @@ impl Run {
             Err(error) if error.is_not_found() => self.report(Progress::ContainerRemoved(id)),
             Err(_) => self.report(Progress::Uncertain),
         }
+    }
+
+    /// Ends when all of these have been stopped.
+    async fn turn(&self, after: &[ContainerId]) {
+        // The sender lives as long as this does.
+        let _ = self.ended.subscribe().wait_for(|ended| after.iter().all(|id| ended.contains(id))).await;
     }
 
     pub(super) async fn stop_sandbox(&self, id: SandboxId) {

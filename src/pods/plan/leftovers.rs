@@ -5,8 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::sync::newest;
-use super::terminate::MIN_CONTAINER_GRACE;
-use super::{Action, Plan, View, Why};
+use super::{Action, Plan, View, Why, order};
 use crate::model::hash::container_hash;
 use crate::pods::memory::wait;
 use crate::pods::spec;
@@ -40,8 +39,10 @@ pub(super) fn stop(view: &View, pod: &Pod, current: Option<&Sandbox>, plan: &mut
             }
             ContainerPhase::Exited => continue,
         };
-        let grace = grace.max(MIN_CONTAINER_GRACE);
-        plan.actions.push(Action::StopContainer { id: c.id.clone(), name: c.name.to_string(), grace, why });
+        plan.actions.push(Action::stop(view, c, grace, why));
+    }
+    if current.is_none() {
+        order::set(pod, &mut plan.actions);
     }
     if current.is_none() && plan.actions.is_empty() {
         let ready = view.observed.sandboxes.iter().filter(|s| s.ready);

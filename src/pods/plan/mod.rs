@@ -4,6 +4,7 @@
 //! done, the worker looks at the result and plans again, until a plan holds no action.
 
 mod leftovers;
+mod order;
 mod sync;
 mod terminate;
 #[cfg(test)]
@@ -18,7 +19,7 @@ use super::memory::Memory;
 use super::probes::{Before, Verdict, Verdicts};
 use super::stage::{End, Stage};
 use crate::model::{ContainerId, SandboxId};
-use crate::runtime::{Container, ObservedPod};
+use crate::runtime::{Container, ContainerPhase, ObservedPod};
 
 pub use sync::{finished, will_restart};
 pub use terminate::{is_alive, is_down};
@@ -94,10 +95,14 @@ pub enum Action {
         id: ContainerId,
         /// Its name, for the event.
         name: String,
-        /// TERM, then KILL after this.
+        /// The hook before the end and TERM, then KILL after this, but not sooner after TERM than a moment.
         grace: Duration,
         /// For the Killing event.
         why: Why,
+        /// Instances that end before TERM is sent, as far as the grace period allows.
+        after: Vec<ContainerId>,
+        /// The hook before the end is run, if there is one: it has not been before.
+        hook: bool,
     },
     /// Remove a dead container that nobody needs any more, with its log.
     RemoveContainer(ContainerId),
@@ -109,6 +114,14 @@ pub enum Action {
     RemoveSandbox(SandboxId),
     /// Unmount the volumes and remove the cgroup.
     Release,
+}
+
+impl Action {
+    /// Stops an instance.
+    fn stop(view: &View, record: &Container, grace: Duration, why: Why) -> Self {
+        let hook = record.phase == ContainerPhase::Running && !view.memory.pre_stopped.contains(&record.id);
+        Self::StopContainer { id: record.id.clone(), name: record.name.to_string(), grace, why, after: vec![], hook }
+    }
 }
 
 /// A container to start.

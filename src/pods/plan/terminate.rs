@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Action, Plan, View, Why};
+use super::{Action, Plan, View, Why, order};
 use crate::pods::memory::Subject;
 use crate::pods::stage::Cause;
 use crate::runtime::ContainerPhase;
-
-/// The shortest time between TERM and KILL of a container (`kuberuntime_container.go`, `minimumGracePeriodInSeconds`).
-pub(super) const MIN_CONTAINER_GRACE: Duration = Duration::from_secs(2);
 
 /// Stops what runs.
 pub fn stop(view: &View, grace: Duration) -> Plan {
@@ -17,12 +14,11 @@ pub fn stop(view: &View, grace: Duration) -> Plan {
         plan.wait(at);
         return plan;
     }
-    plan.actions.extend(view.observed.containers.iter().filter(|c| is_alive(c.phase)).map(|c| Action::StopContainer {
-        id: c.id.clone(),
-        name: c.name.to_string(),
-        grace: grace.max(MIN_CONTAINER_GRACE),
-        why: Why::Stopping,
-    }));
+    let alive = view.observed.containers.iter().filter(|c| is_alive(c.phase));
+    plan.actions.extend(alive.map(|c| Action::stop(view, c, grace, Why::Stopping)));
+    if let Some(pod) = view.pod {
+        order::set(pod, &mut plan.actions);
+    }
     if plan.actions.is_empty() {
         // A sandbox that isn't ready may still hold network state, but the runtime gives that back when it is removed.
         plan.actions.extend(view.observed.sandboxes.iter().filter(|s| s.ready).map(|s| Action::StopSandbox(s.id.clone())));

@@ -23,6 +23,8 @@ pub enum Why {
         /// Another instance follows.
         restarts: bool,
     },
+    /// The hook after its start has failed.
+    FailedPostStart,
     /// There is a newer instance of the container.
     NewerInstance,
 }
@@ -46,6 +48,7 @@ impl Why {
                 };
                 format!("{kind} {name} failed {probe} probe{}", if restarts { ", will be restarted" } else { "" })
             }
+            Self::FailedPostStart => "FailedPostStartHook".to_owned(),
             Self::NewerInstance => format!("{kind} {name} has a newer instance"),
         }
     }

@@ -58,7 +58,8 @@ pub fn compute(inputs: &Inputs) -> Option<PodStatus> {
     if stopped {
         close_lost_containers(pod, &mut status);
     }
-    if let Some(end) = inputs.view.end {
+    // Reason and message come with the phase.
+    if let Some(end) = inputs.view.end.filter(|_| stopped) {
         (status.reason, status.message) = (Some(end.reason.clone()), Some(end.message.clone()));
     }
     status.phase = Some(decide_phase(inputs, &status, stopped).to_owned());

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use self::state::Worker;
-use super::act;
+use super::act::{self, Orders};
 use super::context::Context;
 use super::mailbox::Mailbox;
 use super::plan::{Action, plan};
@@ -64,8 +64,8 @@ async fn rest(mailbox: &Mailbox, wake: Option<Instant>) {
 /// Runs the actions of one plan, and meanwhile listens: a pod that shall go down ends what can be ended.
 async fn carry_out(worker: &mut Worker, actions: Vec<Action>, mailbox: &Mailbox) {
     let (reports, mut inbox) = mpsc::unbounded_channel();
-    let (cancel, cancelled) = watch::channel(false);
-    let mut acts = Box::pin(act::carry_out(worker.job(), actions, reports, cancelled));
+    let (orders, heard) = watch::channel(Orders::default());
+    let mut acts = Box::pin(act::carry_out(worker.job(), actions, reports, heard));
     let mut wind_up: Option<Instant> = None;
     loop {
         tokio::select! {
@@ -86,13 +86,11 @@ async fn carry_out(worker: &mut Worker, actions: Vec<Action>, mailbox: &Mailbox)
                 worker.publish();
                 match (before, worker.stage) {
                     (Stage::Syncing, Stage::Terminating { .. }) => {
-                        cancel.send_replace(true);
+                        orders.send_modify(|orders| orders.cancelled = true);
                         wind_up = Some(Instant::now() + WIND_UP);
                     }
-                    // A shorter grace: the calls that wait with the longer one are dropped, and made anew.
                     (Stage::Terminating { grace: old, .. }, Stage::Terminating { grace: new, .. }) if new < old => {
-                        worker.look = true;
-                        break;
+                        orders.send_modify(|orders| orders.grace = Some(new));
                     }
                     _ => {}
                 }

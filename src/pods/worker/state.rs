@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::api::events::EventType;
 use crate::model::PodRef;
+use crate::model::clock::until;
 use crate::pods::act::Job;
 use crate::pods::context::Context;
 use crate::pods::log_files;
@@ -175,7 +176,8 @@ impl Worker {
     pub(super) fn wakes_at(&self) -> Option<Instant> {
         let refresh = self.refresh_at.filter(|_| self.stage == Stage::Syncing && self.volumes.is_some());
         let refresh = refresh.filter(|at| *at > Instant::now());
-        [refresh, self.blind_until].into_iter().flatten().min()
+        let deadline = self.deadline().map(|at| Instant::now() + until(self.ctx.clock.now(), at));
+        [refresh, self.blind_until, deadline].into_iter().flatten().min()
     }
 
     /// Asks the runtime, when something may have changed.
@@ -204,8 +206,28 @@ impl Worker {
         }
     }
 
+    /// When the pod has been active for as long as it may, nanoseconds since the epoch; `None` if that does not matter (any more).
+    fn deadline(&self) -> Option<i64> {
+        let undecided = self.stage == Stage::Syncing && self.end.is_none() && !spec::has_ended(&self.status);
+        let seconds = self.pod.as_ref().filter(|_| undecided)?.spec.as_ref()?.active_deadline_seconds?;
+        let start = i64::try_from(self.status.start_time.as_ref()?.0.as_nanosecond()).ok()?;
+        Some(start.saturating_add(seconds.saturating_mul(1_000_000_000)))
+    }
+
+    /// A pod that has been active for too long ends (upstream: `active_deadline.go`).
+    fn heed_deadline(&mut self) {
+        if self.deadline().is_none_or(|at| at > self.ctx.clock.now()) {
+            return;
+        }
+        let (reason, message) = ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline");
+        self.ctx.recorder.pod_event(&self.name, None, EventType::Normal, reason, message);
+        self.end = Some(End { reason: reason.to_owned(), message: message.to_owned(), grace: None, disruption: false });
+        self.published = false;
+    }
+
     /// Starts the way down when somebody or something asks for it.
     pub(super) fn decide_to_terminate(&mut self) {
+        self.heed_deadline();
         let grace = |pod: &Pod| Duration::from_secs(spec::grace_period(pod));
         let event = match &self.pod {
             _ if self.stage == Stage::Finished => None,
@@ -286,9 +308,13 @@ impl Worker {
                 }
                 self.put(record, true);
             }
+            Progress::PreStopping(id) => {
+                self.memory.pre_stopped.insert(id);
+            }
             Progress::Stopped(record) => self.put(record, false),
             Progress::ContainerRemoved(id) => {
                 self.memory.replaced.remove(&id);
+                self.memory.pre_stopped.remove(&id);
                 self.observed.containers.retain(|c| c.id != id);
             }
             Progress::Released => {

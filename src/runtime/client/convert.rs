@@ -85,6 +85,7 @@ pub(super) fn container(status: ContainerStatus) -> Result<Container, String> {
         termination_message: String::new(),
         image: if image.user_specified_image.is_empty() { image.image } else { image.user_specified_image },
         image_id: if status.image_ref.is_empty() { status.image_id } else { status.image_ref },
+        hook: hook(&status.annotations),
         log_path: status.log_path,
         limits: status.resources.and_then(|r| r.linux).map(|r| Limits {
             cpu_shares: r.cpu_shares,
@@ -94,6 +95,12 @@ pub(super) fn container(status: ContainerStatus) -> Result<Container, String> {
         }),
         user: status.user.and_then(|u| u.linux).map(Box::new),
     })
+}
+
+/// What is needed to run the hook of a container whose spec is gone.
+fn hook(annotations: &BTreeMap<String, String>) -> Option<Box<(String, String)>> {
+    let handler = annotations.get(names::PRE_STOP_HANDLER)?;
+    Some(Box::new((handler.clone(), annotations.get(names::CONTAINER_PORTS).cloned().unwrap_or_default())))
 }
 
 pub(super) fn image(image: proto::cri::Image) -> Result<Image, String> {

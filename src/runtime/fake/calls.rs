@@ -9,6 +9,9 @@ use super::*;
 use crate::model::SandboxId;
 use crate::runtime::{CgroupDriver, ExecOutput, Image, RegistryAuth, Runtime, RuntimeHealth, RuntimeVersion, StreamRequest};
 
+/// How soon a command notices that its container has ended.
+const EXEC_LOOK: Duration = Duration::from_millis(100);
+
 fn image(reference: &str) -> Image {
     Image { id: reference.to_owned(), tags: vec![reference.to_owned()], digests: vec![], size: 1 << 20, uid: None, username: String::new() }
 }
@@ -189,11 +192,15 @@ impl Runtime for FakeRuntime {
     }
 
     async fn exec(&self, id: &ContainerId, command: &[String], timeout: Duration) -> Result<ExecOutput> {
-        let pod = self.pod_of(id);
-        let (after, output) = self.lock().exec(id, command)?;
         let run = async {
-            sleep(after).await;
-            self.call("exec", pod.as_deref(), || Ok(output)).await
+            let (after, output) = self.call("exec", self.pod_of(id).as_deref(), || self.lock().exec(id, command)).await?;
+            let end = Instant::now() + after;
+            while Instant::now() < end {
+                sleep_until(end.min(Instant::now() + EXEC_LOOK)).await;
+                // A command ends with its container.
+                self.lock().expect_running(id)?;
+            }
+            Ok(output)
         };
         within(timeout, "exec", run).await
     }

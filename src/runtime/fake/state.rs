@@ -101,11 +101,15 @@ impl State {
         Ok(Container { sandbox: "".into(), ..record.container.clone() })
     }
 
+    /// A container that runs.
+    pub(super) fn expect_running(&self, id: &ContainerId) -> Result<&Container> {
+        let running = |c: &&ContainerRecord| c.container.id == *id && c.container.phase == ContainerPhase::Running;
+        self.containers.iter().find(running).map(|c| &c.container).ok_or_else(|| not_found("exec"))
+    }
+
     /// How long a command takes, and how it ends. Only in a container that runs.
     pub(super) fn exec(&mut self, id: &ContainerId, command: &[String]) -> Result<(Duration, ExecOutput)> {
-        let running = |c: &&ContainerRecord| c.container.id == *id && c.container.phase == ContainerPhase::Running;
-        let record = self.containers.iter().find(running).ok_or_else(|| not_found("exec"))?;
-        let name = record.container.name.to_string();
+        let name = self.expect_running(id)?.name.to_string();
         self.executed.push((name.clone(), command.to_vec()));
         Ok(self.faults.command(&name))
     }
@@ -246,6 +250,7 @@ impl State {
             image: image.user_specified_image,
             image_id: image.image,
             log_path: format!("{}/{}", sandbox_config.log_directory, config.log_path),
+            hook: config.annotations.get(names::PRE_STOP_HANDLER).map(|h| Box::new((h.clone(), annotation(names::CONTAINER_PORTS)))),
             limits: None,
             user: None,
         };

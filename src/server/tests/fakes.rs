@@ -113,6 +113,7 @@ impl FakeStreams {
             image: format!("{container}:1"),
             image_id: String::new(),
             log_path: String::new(),
+            hook: None,
             limits: None,
             user: None,
         };

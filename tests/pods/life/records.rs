@@ -34,6 +34,7 @@ fn container(id: &str, sandbox: &str, phase: ContainerPhase) -> Container {
         image: String::new(),
         image_id: String::new(),
         log_path: "/etc/hostname".into(),
+        hook: None,
         limits: None,
         user: None,
     }
