@@ -48,7 +48,12 @@ impl Run {
     /// Runs one hook. The error is for the pod's status.
     pub(super) async fn hook(&self, id: &ContainerId, container: &Spec, handler: &LifecycleHandler, limit: Duration) -> Result<(), String> {
         let of = |kind: String, error: String| {
-            format!("{kind} for Container {:?} in Pod \"{}({})\" failed - error: {error}", container.name, self.pod_words(), self.job.name.uid)
+            format!(
+                "{kind} for Container {:?} in Pod \"{}({})\" failed - error: {error}",
+                container.name,
+                self.pod_words(),
+                self.job.name.uid
+            )
         };
         if let Some(exec) = &handler.exec {
             let command = exec.command.as_deref().unwrap_or_default();

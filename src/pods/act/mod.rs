@@ -22,11 +22,11 @@ use super::context::Context;
 use super::memory::Subject;
 use super::plan::Action;
 use super::progress::Progress;
-use stop::Stop;
 use crate::api::events::EventType;
 use crate::model::{ContainerId, PodRef};
 use crate::runtime::{Container, Image, Sandbox};
 use crate::volumes::PodVolumes;
+use stop::Stop;
 
 /// First and longest wait after a failed sandbox, container or stop.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));

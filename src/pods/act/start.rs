@@ -10,8 +10,8 @@ use k8s_openapi::api::core::v1::{Container as Spec, Pod};
 use proto::cri::{ContainerConfig, PodSandboxConfig};
 use tokio::time::timeout;
 
-use super::prepare::make_dir;
 use super::hooks::POST_START_LIMIT;
+use super::prepare::make_dir;
 use super::stop::Stop;
 use super::{RETRY, Run};
 use crate::api::events::EventType;

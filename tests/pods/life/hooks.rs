@@ -55,7 +55,11 @@ fn a_failed_hook_after_the_start_ends_the_container_and_tells_nothing_of_its_out
         world.until("the other one runs all the same", MINUTE, || world.runtime.starts("web", "other") == 1).await;
         world.until("it is tried again", MINUTE, || world.runtime.starts("web", "app") == 2).await;
         sleep(3 * S).await;
-        assert!(["PostStartHookError", "CrashLoopBackOff"].contains(&world.waiting("web", "app").as_str()), "{}", world.waiting("web", "app"));
+        assert!(
+            ["PostStartHookError", "CrashLoopBackOff"].contains(&world.waiting("web", "app").as_str()),
+            "{}",
+            world.waiting("web", "app")
+        );
         world.runtime.commands("app", S, exit(0));
         world.until_ready("web").await;
         assert_eq!(messages(&world, "FailedPostStartHook"), ["PostStartHook failed"]);
@@ -83,7 +87,9 @@ fn a_deletion_does_not_wait_for_a_hook_after_the_start() {
 #[test]
 fn the_hook_before_the_end_has_its_part_of_the_grace_period() {
     // How long the hook takes, whether the process heeds TERM, how long all of it takes at least and at most, how the container ends.
-    for (hook, heeds, least, most, code) in [(5, true, 5, 8, 143), (60, true, 30, 34, 143), (10, false, 30, 33, 137), (29, false, 31, 33, 137)] {
+    for (hook, heeds, least, most, code) in
+        [(5, true, 5, 8, 143), (60, true, 30, 34, 143), (10, false, 30, 33, 137), (29, false, 31, 33, 137)]
+    {
         run(async {
             let world = World::new();
             let _agent = world.start();
