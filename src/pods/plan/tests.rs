@@ -235,7 +235,7 @@ fn a_dead_sandbox_goes_when_nothing_in_it_is_worth_keeping() {
 fn the_way_down() {
     let mut case = Case::new(pod("Always", &["a", "b"]), up(vec![running("b", 0), running("a", 0)]));
     case.stage = Stage::Terminating { cause: Cause::Deleted, grace: Duration::from_secs(1) };
-    assert_eq!(case.actions(), ["stop b-0 2s", "stop a-0 2s"]);
+    assert_eq!(case.actions(), ["stop b-0 1s", "stop a-0 1s"]);
     case.observed.containers = vec![exited("b", 0, 143), exited("a", 0, 143)];
     assert_eq!(case.actions(), ["stop s0", "unmount"]);
     case.observed.sandboxes[0].ready = false;
