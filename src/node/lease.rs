@@ -133,7 +133,8 @@ mod tests {
             api.injector().fail("api", "update_lease", down.clone());
             api.injector().fail("api", "lease", down);
         }
-        sleep(Duration::from_secs(60)).await;
+        // Waits between tries are random: sixteen of them may take two minutes.
+        sleep(Duration::from_secs(180)).await;
         let renewed = |api: &FakeApi| api.stored_lease().and_then(|l| l.metadata.resource_version);
         let before = renewed(&api);
         sleep(Duration::from_secs(11)).await;

@@ -34,7 +34,8 @@ impl Run {
         let Some(container) = known.or(kept) else { return };
         let Some(handler) = container.lifecycle.as_ref().and_then(|l| l.pre_stop.as_ref()) else { return };
         self.report(Progress::PreStopping(id.clone()));
-        let left = limit.left();
+        // What is not done in time ends with the wait below; the call's own deadline comes later, so that it is no failure.
+        let left = limit.left() + Duration::from_secs(2);
         tokio::select! {
             ended = self.hook(id, &container, handler, left) => if let Err(error) = ended {
                 tracing::warn!(pod = %self.job.name, container = name, %error, "The hook before the container's end has failed");
