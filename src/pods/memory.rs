@@ -56,8 +56,8 @@ pub struct Memory {
     pub problems: BTreeMap<Subject, Problem>,
     /// Crash loops by container name.
     pub crash_loops: BTreeMap<String, CrashLoop>,
-    /// Instances that were stopped because their container's definition changed: others take their place.
-    pub replaced: BTreeSet<ContainerId>,
+    /// Instances that the node has stopped, and whether others take their place: how they ended says nothing about that.
+    pub decided: BTreeMap<ContainerId, bool>,
     /// Instances whose hook before the end has begun: it is not run again.
     pub pre_stopped: BTreeSet<ContainerId>,
 }

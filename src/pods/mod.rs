@@ -20,6 +20,7 @@ pub mod plan;
 pub mod pleg;
 pub mod probes;
 mod progress;
+mod restarts;
 pub mod spec;
 mod stage;
 pub mod status;

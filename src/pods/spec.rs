@@ -1,7 +1,9 @@
 //! Reading a pod's spec: the questions that the other files ask, with upstream's defaults.
 
 pub use crate::model::resources::is_sidecar;
-use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, Pod, PodSpec, PodStatus};
+use std::borrow::Cow;
+
+use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, EphemeralContainer, Pod, PodSpec, PodStatus};
 
 /// When ended containers are started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +30,48 @@ pub fn init_containers(pod: &Pod) -> &[Container] {
     of(pod).and_then(|s| s.init_containers.as_deref()).unwrap_or_default()
 }
 
-/// A container of either kind by name.
+/// Ephemeral containers: added to a pod that runs, started once.
+pub fn ephemeral_containers(pod: &Pod) -> &[EphemeralContainer] {
+    of(pod).and_then(|s| s.ephemeral_containers.as_deref()).unwrap_or_default()
+}
+
+/// An ephemeral container as a container like others, without what only others have.
+pub fn as_container(ephemeral: &EphemeralContainer) -> Container {
+    let e = ephemeral.clone();
+    Container {
+        name: e.name,
+        image: e.image,
+        command: e.command,
+        args: e.args,
+        working_dir: e.working_dir,
+        env: e.env,
+        env_from: e.env_from,
+        volume_mounts: e.volume_mounts,
+        volume_devices: e.volume_devices,
+        termination_message_path: e.termination_message_path,
+        termination_message_policy: e.termination_message_policy,
+        image_pull_policy: e.image_pull_policy,
+        security_context: e.security_context,
+        stdin: e.stdin,
+        stdin_once: e.stdin_once,
+        tty: e.tty,
+        ..Container::default()
+    }
+}
+
+/// A container of any kind by name.
+pub fn any_container<'a>(pod: &'a Pod, name: &str) -> Option<Cow<'a, Container>> {
+    let ephemeral = || ephemeral_containers(pod).iter().find(|c| c.name == name).map(|c| Cow::Owned(as_container(c)));
+    container(pod, name).map(Cow::Borrowed).or_else(ephemeral)
+}
+
+/// The container whose processes an ephemeral one sees.
+pub fn target<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    let ephemeral = ephemeral_containers(pod).iter().find(|c| c.name == name)?;
+    ephemeral.target_container_name.as_deref().filter(|target| !target.is_empty())
+}
+
+/// A container by name, ephemeral ones left out.
 pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
     containers(pod).iter().chain(init_containers(pod)).find(|c| c.name == name)
 }
@@ -42,7 +85,11 @@ pub fn redefined<'a>(old: &Pod, new: &'a Pod) -> impl Iterator<Item = &'a str> {
 
 /// The field path that events about a container carry.
 pub fn field_path(pod: &Pod, name: &str) -> String {
-    let kind = if init_containers(pod).iter().any(|c| c.name == name) { "initContainers" } else { "containers" };
+    let kind = match name {
+        _ if init_containers(pod).iter().any(|c| c.name == name) => "initContainers",
+        _ if ephemeral_containers(pod).iter().any(|c| c.name == name) => "ephemeralContainers",
+        _ => "containers",
+    };
     format!("spec.{kind}{{{name}}}")
 }
 
@@ -77,6 +124,7 @@ pub fn bad_name(pod: &Pod) -> Option<&str> {
     let meta = &pod.metadata;
     let own = [&meta.namespace, &meta.name, &meta.uid].map(|n| n.as_deref().unwrap_or_default());
     let containers = containers(pod).iter().chain(init_containers(pod)).map(|c| &*c.name);
+    let containers = containers.chain(ephemeral_containers(pod).iter().map(|c| &*c.name));
     own.into_iter().chain(containers).find(|n| matches!(*n, "" | "." | "..") || n.contains(['/', '\0']))
 }
 
@@ -85,9 +133,9 @@ pub fn is_terminal(phase: &str) -> bool {
     matches!(phase, "Succeeded" | "Failed")
 }
 
-/// A container's status, of either kind.
+/// A container's status, of any kind.
 pub fn container_status<'a>(status: &'a PodStatus, name: &str) -> Option<&'a ContainerStatus> {
-    let lists = [status.container_statuses.as_deref(), status.init_container_statuses.as_deref()];
+    let lists = [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses];
     lists.into_iter().flatten().flatten().find(|c| c.name == name)
 }
 

@@ -68,6 +68,7 @@ pub async fn carry_out(job: Job, actions: Vec<Action>, reports: Reports, orders:
                 let stop = Stop { id, name, grace, why, after, hook };
                 run.stop_container(stop).boxed()
             }
+            Action::ResetContainers(list) => run.reset_containers(list).boxed(),
             Action::RemoveContainer(id) => run.remove_container(id).boxed(),
             Action::StopSandbox(id) => run.stop_sandbox(id).boxed(),
             Action::RemoveSandbox(id) => run.remove_sandbox(id).boxed(),

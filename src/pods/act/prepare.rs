@@ -113,7 +113,7 @@ impl Run {
         if let Some(image) = self.job.images.get(name) {
             return Some(image.clone());
         }
-        let container = spec::container(pod, name)?;
+        let container = &*spec::any_container(pod, name)?;
         let sink = |kind, reason, message: String| self.event(Some(name), kind, reason, &message);
         let result = tokio::select! {
             result = self.job.ctx.images.ensure(pod, container, config, &sink) => result,

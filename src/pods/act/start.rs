@@ -15,8 +15,8 @@ use super::prepare::make_dir;
 use super::stop::Stop;
 use super::{RETRY, Run};
 use crate::api::events::EventType;
-use crate::model::SandboxId;
 use crate::model::service::{ServiceMap, ServiceName};
+use crate::model::{ContainerId, SandboxId};
 use crate::network::hostname::PodHostname;
 use crate::network::hosts;
 use crate::pods::log_files;
@@ -69,10 +69,11 @@ impl Run {
             if self.is_cancelled() {
                 return;
             }
-            let (Some(container), Some(image)) = (spec::container(pod, &start.name), self.image(pod, &start.name, &config).await) else {
+            let (Some(container), Some(image)) = (spec::any_container(pod, &start.name), self.image(pod, &start.name, &config).await)
+            else {
                 continue;
             };
-            let it = One { run: self, pod, container, sandbox, volumes, config: &config, image: &image };
+            let it = One { run: self, pod, container: &container, sandbox, volumes, config: &config, image: &image };
             if let Err(error) = it.start(&start).await {
                 tracing::warn!(pod = %self.job.name, container = %start.name, reason = error.reason, error = %error.message, "Can't start a container, will try again");
                 if error.reason != POST_START_ERROR {
@@ -159,6 +160,7 @@ impl One<'_> {
         let hosts_file = self.hosts_file(pod_ips)?;
         let termination_log = self.termination_log(start.restart_count);
         let termination_log = termination_log.map_err(|e| StartError::config(format!("make the termination message's file: {e}")))?;
+        let target = self.target()?;
         let input = ContainerInput {
             pod: self.pod,
             container: self.container,
@@ -168,8 +170,16 @@ impl One<'_> {
             volumes: self.volumes,
             hosts_file: hosts_file.as_deref(),
             termination_log: Some(&termination_log),
+            target: target.as_ref(),
         };
         container_config(input, &ctx.translate).map_err(StartError::config)
+    }
+
+    /// The instance whose processes an ephemeral container sees.
+    fn target(&self) -> Result<Option<ContainerId>, StartError> {
+        let Some(name) = spec::target(self.pod, &self.container.name) else { return Ok(None) };
+        let newest = self.run.job.records.values().filter(|r| *r.name == *name).max_by_key(|r| r.created_at);
+        newest.map(|r| Some(r.id.clone())).ok_or_else(|| StartError::config(format!("unable to find target container {name}")))
     }
 
     /// ConfigMaps and Secrets that the environment is made from. What does not exist is left out; whether that matters is not decided here.

@@ -8,7 +8,7 @@ use crate::api::events::EventType;
 use crate::model::{ContainerId, SandboxId};
 use crate::pods::log_files;
 use crate::pods::memory::Subject;
-use crate::pods::plan::{Why, is_alive};
+use crate::pods::plan::{Reset, Why, is_alive};
 use crate::pods::progress::Progress;
 use crate::runtime::{self, Container};
 
@@ -82,6 +82,27 @@ impl Run {
             }
             Err(error) => self.stop_failed(&error, "FailedKillPod"),
         }
+    }
+
+    /// Ends at the first that can't be removed: what is left shows the next plan how to go on.
+    pub(super) async fn reset_containers(&self, list: Vec<Reset>) {
+        let runtime = &self.job.ctx.runtime;
+        for Reset { id, name, stop } in list {
+            if self.is_cancelled() {
+                return;
+            }
+            if stop {
+                self.event(Some(&name), EventType::Normal, "Killing", &Why::BeginAnew.message(self.job.pod.as_deref(), &name));
+                if let Err(error) = runtime.stop_container(&id, MIN_GRACE).await {
+                    return self.stop_failed(&error, "FailedKillPod");
+                }
+            }
+            if let Err(error) = runtime.remove_container(&id).await {
+                return self.stop_failed(&error, "FailedKillPod");
+            }
+            self.report(Progress::ContainerRemoved(id));
+        }
+        self.report(Progress::Succeeded(Subject::Stop));
     }
 
     /// Logs go first: once the runtime has forgotten the container, nobody who starts after a crash knows of them.

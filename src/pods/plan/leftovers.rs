@@ -8,7 +8,7 @@ use super::sync::newest;
 use super::{Action, Plan, View, Why, order};
 use crate::model::hash::container_hash;
 use crate::pods::memory::wait;
-use crate::pods::spec;
+use crate::pods::{restarts, spec};
 use crate::runtime::{Container, ContainerPhase, Sandbox};
 
 /// How long a container that was made may take to start before it counts as left behind.
@@ -60,6 +60,7 @@ fn changed(pod: &Pod, record: &Container) -> bool {
 fn failed_probe(view: &View, pod: &Pod, record: &Container) -> Option<(Why, Option<Duration>)> {
     let container = spec::container(pod, &record.name)?;
     let (probe, grace) = view.verdict(container, record).failed?;
-    let restarts = spec::is_sidecar(container) || spec::restart_policy(pod) != spec::RestartPolicy::Never;
+    // Rules are about exit codes, and there is none yet.
+    let restarts = restarts::policy(pod, container) != spec::RestartPolicy::Never;
     Some((Why::FailedProbe { probe, restarts }, grace))
 }

@@ -3,6 +3,7 @@
 //! Actions of one plan may run at the same time, except that a [`Action::StartContainers`] keeps its order. After they are
 //! done, the worker looks at the result and plans again, until a plan holds no action.
 
+pub mod anew;
 mod leftovers;
 mod order;
 mod sync;
@@ -104,6 +105,8 @@ pub enum Action {
         /// The hook before the end is run, if there is one: it has not been before.
         hook: bool,
     },
+    /// Remove containers, one after the other, so that all of them begin anew. Their logs stay.
+    ResetContainers(Vec<Reset>),
     /// Remove a dead container that nobody needs any more, with its log.
     RemoveContainer(ContainerId),
     /// Stop a sandbox.
@@ -122,6 +125,17 @@ impl Action {
         let hook = record.phase == ContainerPhase::Running && !view.memory.pre_stopped.contains(&record.id);
         Self::StopContainer { id: record.id.clone(), name: record.name.to_string(), grace, why, after: vec![], hook }
     }
+}
+
+/// An instance that goes so that all containers begin anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reset {
+    /// Which.
+    pub id: ContainerId,
+    /// Its name, for the event.
+    pub name: String,
+    /// It runs, and is stopped first.
+    pub stop: bool,
 }
 
 /// A container to start.

@@ -2,8 +2,9 @@
 
 use k8s_openapi::api::core::v1::{Container as Spec, Pod};
 
-use super::{Action, Plan, Start, View, VolumeState, is_alive, leftovers};
-use crate::pods::memory::Subject;
+use super::{Action, Plan, Start, View, VolumeState, anew, is_alive, leftovers};
+use crate::pods::memory::{Memory, Subject};
+use crate::pods::restarts;
 use crate::pods::spec;
 use crate::runtime::{Container, ContainerPhase, Sandbox};
 
@@ -13,6 +14,9 @@ pub fn plan(view: &View, pod: &Pod) -> Plan {
     let current = usable_sandbox(view, pod);
     leftovers::stop(view, pod, current, &mut plan);
     let stop_again_at = view.memory.waits_until(&Subject::Stop, view.now);
+    if plan.actions.is_empty() && current.is_some() && anew::is_under_way(view, pod) {
+        plan.actions.push(anew::reset(view, pod));
+    }
     if !plan.actions.is_empty() {
         if let Some(at) = stop_again_at {
             plan.actions.clear();
@@ -53,6 +57,7 @@ pub fn plan(view: &View, pod: &Pod) -> Plan {
     if ready {
         regular_containers(view, pod, sandbox, &mut plan);
     }
+    ephemeral_containers(view, pod, &mut plan);
     let mut dead = dead_containers(view).chain(dead_sandboxes(view)).peekable();
     match stop_again_at {
         None => plan.actions.extend(dead),
@@ -70,23 +75,22 @@ pub fn finished(view: &View, pod: &Pod) -> bool {
     let containers = spec::containers(pod);
     !containers.is_empty()
         && containers.iter().all(|c| match newest(view, &c.name) {
-            Some(r) => r.phase == ContainerPhase::Exited && !will_restart(pod, r) && !view.memory.replaced.contains(&r.id),
-            None => gone_for_good(view, pod, &c.name),
+            Some(r) => r.phase == ContainerPhase::Exited && !will_restart(pod, view.memory, r),
+            None => gone_for_good(view, pod, c),
         })
 }
 
 /// The runtime has forgotten a container that has run, in a pod that restarts nothing.
-fn gone_for_good(view: &View, pod: &Pod, name: &str) -> bool {
-    spec::restart_policy(pod) == spec::RestartPolicy::Never && spec::has_begun(view.status, name)
+fn gone_for_good(view: &View, pod: &Pod, container: &Spec) -> bool {
+    restarts::policy(pod, container) == spec::RestartPolicy::Never
+        && spec::has_begun(view.status, &container.name)
+        && !anew::was_removed(view, &container.name)
 }
 
 /// An init container has failed that is not tried again.
 fn init_failed(view: &View, pod: &Pod) -> bool {
-    spec::restart_policy(pod) == spec::RestartPolicy::Never
-        && spec::init_containers(pod)
-            .iter()
-            .filter(|c| !spec::is_sidecar(c))
-            .any(|c| newest(view, &c.name).is_some_and(|r| r.phase == ContainerPhase::Exited && r.exit_code != 0))
+    let failed = |r: &Container| r.phase == ContainerPhase::Exited && r.exit_code != 0 && !will_restart(pod, view.memory, r);
+    spec::init_containers(pod).iter().filter(|c| !spec::is_sidecar(c)).any(|c| newest(view, &c.name).is_some_and(failed))
 }
 
 /// The sandbox of a pod that restarts nothing is gone, and some of its containers have run: those that have not never will. (Upstream
@@ -120,7 +124,9 @@ fn wants_sandbox(view: &View, pod: &Pod) -> bool {
     if spec::restart_policy(pod) == spec::RestartPolicy::Never && has_run(view, pod) {
         return false;
     }
-    spec::containers(pod).iter().any(|c| newest(view, &c.name).is_none_or(|r| r.phase != ContainerPhase::Exited || will_restart(pod, r)))
+    spec::containers(pod)
+        .iter()
+        .any(|c| newest(view, &c.name).is_none_or(|r| r.phase != ContainerPhase::Exited || will_restart(pod, view.memory, r)))
 }
 
 /// The container that is started first in a new sandbox: no other one's image is waited for.
@@ -147,7 +153,7 @@ fn init_containers(view: &View, pod: &Pod, sandbox: &Sandbox, plan: &mut Plan) -
             Some((ContainerPhase::Running | ContainerPhase::Created | ContainerPhase::Unknown, _)) => return past_init,
             Some((ContainerPhase::Exited, 0)) if !sidecar => {}
             _ if past_init && !sidecar => {}
-            Some((ContainerPhase::Exited, _)) if !sidecar && spec::restart_policy(pod) == spec::RestartPolicy::Never => return false,
+            Some((ContainerPhase::Exited, _)) if !sidecar && record.is_some_and(|r| !will_restart(pod, view.memory, r)) => return false,
             _ => {
                 start(view, c, plan);
                 if !past_init {
@@ -162,14 +168,26 @@ fn init_containers(view: &View, pod: &Pod, sandbox: &Sandbox, plan: &mut Plan) -
 fn regular_containers(view: &View, pod: &Pod, sandbox: &Sandbox, plan: &mut Plan) {
     for c in spec::containers(pod) {
         let wanted = match newest(view, &c.name) {
-            None => !gone_for_good(view, pod, &c.name),
+            None => !gone_for_good(view, pod, c),
             Some(r) if r.phase != ContainerPhase::Exited => false,
-            Some(r) if r.sandbox == sandbox.id => will_restart(pod, r) || view.memory.replaced.contains(&r.id),
+            Some(r) if r.sandbox == sandbox.id => will_restart(pod, view.memory, r),
             // A new sandbox starts all containers again but those that a policy of OnFailure holds for done.
-            Some(r) => spec::restart_policy(pod) != spec::RestartPolicy::OnFailure || r.exit_code != 0,
+            Some(r) => restarts::policy(pod, c) != spec::RestartPolicy::OnFailure || r.exit_code != 0,
         };
         if wanted {
             start(view, c, plan);
+        }
+    }
+}
+
+/// Ephemeral containers start whenever they come, beside all others, and once.
+fn ephemeral_containers(view: &View, pod: &Pod, plan: &mut Plan) {
+    for c in spec::ephemeral_containers(pod).iter().filter(|c| newest(view, &c.name).is_none() && !spec::has_begun(view.status, &c.name)) {
+        let mut own = Plan::default();
+        start(view, &spec::as_container(c), &mut own);
+        plan.actions.append(&mut own.actions);
+        if let Some(at) = own.wake_at {
+            plan.wait(at);
         }
     }
 }
@@ -194,12 +212,11 @@ fn start(view: &View, c: &Spec, plan: &mut Plan) {
     }
 }
 
-/// Whether the pod's restart policy starts a container again after this end.
-pub fn will_restart(pod: &Pod, record: &Container) -> bool {
-    match spec::restart_policy(pod) {
-        spec::RestartPolicy::Always => true,
-        spec::RestartPolicy::OnFailure => record.exit_code != 0,
-        spec::RestartPolicy::Never => false,
+/// Whether a container starts again after this end: by its rules and policies, or because it was stopped for that.
+pub fn will_restart(pod: &Pod, memory: &Memory, record: &Container) -> bool {
+    match memory.decided.get(&record.id) {
+        Some(replaced) => *replaced,
+        None => spec::container(pod, &record.name).is_some_and(|c| restarts::restarts(pod, c, record.exit_code)),
     }
 }
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerRestartRule, ContainerRestartRuleOnExitCodes, EphemeralContainer, Pod, PodStatus};
 
 use super::*;
 use crate::pods::fixture::*;
@@ -65,6 +65,9 @@ fn brief(action: &Action) -> String {
         Action::StartContainers(list) => {
             let each: Vec<_> = list.iter().map(|s| format!("{}#{}", s.name, s.restart_count)).collect();
             format!("start {}", each.join(","))
+        }
+        Action::ResetContainers(list) => {
+            list.iter().map(|r| format!("reset {}{}", r.id, if r.stop { "!" } else { "" })).collect::<Vec<_>>().join(", ")
         }
         Action::StopContainer { id, grace, .. } => format!("stop {id} {}s", grace.as_secs()),
         Action::RemoveContainer(id) => format!("remove {id}"),
@@ -255,4 +258,35 @@ fn a_failed_stop_waits_before_the_next_try() {
     case.stage = Stage::Terminating { cause: Cause::Deleted, grace: Duration::from_secs(5) };
     case.memory.failed(Subject::Stop, "", "no".into(), case.now, Duration::from_secs(1), Duration::from_secs(9));
     assert_eq!(case.plan(), Plan { actions: vec![], wake_at: Some(101 * S) });
+}
+
+/// A rule that has all containers begin anew after exit code 42.
+fn restart_all() -> ContainerRestartRule {
+    let exit_codes = ContainerRestartRuleOnExitCodes { operator: "In".into(), values: Some(vec![42]) };
+    ContainerRestartRule { action: "RestartAllContainers".into(), exit_codes: Some(exit_codes) }
+}
+
+#[test]
+fn an_exit_that_a_rule_speaks_of_removes_all_its_source_last() {
+    let mut pod = pod_with_init("Never", &["i"], &["a", "b"]);
+    let spec = pod.spec.as_mut().unwrap();
+    spec.containers[0].restart_policy = Some("Never".into());
+    spec.containers[0].restart_policy_rules = Some(vec![restart_all()]);
+    let mut case = Case::new(pod, up(vec![running("b", 0), exited("a", 0, 42), exited("i", 0, 0)]));
+    assert_eq!(case.actions(), ["reset b-0!, reset i-0, reset a-0"]);
+    case.observed.containers.remove(0);
+    assert_eq!(case.actions(), ["reset i-0, reset a-0"], "an agent that was killed goes on");
+    case.observed.containers.clear();
+    assert_eq!(case.actions(), ["start i#0"]);
+}
+
+#[test]
+fn ephemeral_containers_start_whenever_they_come_and_once() {
+    let mut pod = pod_with_init("Always", &["i"], &["a"]);
+    let debug = EphemeralContainer { name: "debug".into(), ..Default::default() };
+    pod.spec.as_mut().unwrap().ephemeral_containers = Some(vec![debug]);
+    let mut case = Case::new(pod, up(vec![running("i", 0)]));
+    assert_eq!(case.actions(), ["start debug#0"], "also before the init containers are done");
+    case.observed.containers.insert(0, exited("debug", 0, 1));
+    assert_eq!(case.actions(), [""; 0]);
 }

@@ -25,6 +25,8 @@ pub enum Why {
     },
     /// The hook after its start has failed.
     FailedPostStart,
+    /// All containers of the pod begin anew.
+    BeginAnew,
     /// There is a newer instance of the container.
     NewerInstance,
 }
@@ -49,12 +51,19 @@ impl Why {
                 format!("{kind} {name} failed {probe} probe{}", if restarts { ", will be restarted" } else { "" })
             }
             Self::FailedPostStart => "FailedPostStartHook".to_owned(),
+            Self::BeginAnew => "killing".to_owned(),
             Self::NewerInstance => format!("{kind} {name} has a newer instance"),
         }
     }
 
-    /// Whether another instance follows, whatever the restart policy says about the end of this one.
-    pub fn is_replaced(self) -> bool {
-        matches!(self, Self::DefinitionChanged | Self::FailedProbe { restarts: true, .. })
+    /// Whether another instance follows, whatever the restart policy says about the end of this one; `None` where that is asked.
+    pub fn is_replaced(self) -> Option<bool> {
+        match self {
+            Self::DefinitionChanged => Some(true),
+            Self::FailedProbe { restarts, .. } => Some(restarts),
+            Self::Stopping | Self::SandboxChanged | Self::UnknownState | Self::FailedPostStart | Self::BeginAnew | Self::NewerInstance => {
+                None
+            }
+        }
     }
 }

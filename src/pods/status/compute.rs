@@ -4,11 +4,12 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodIP, PodStatus};
 
-use super::containers::{EXIT_UNKNOWN, unseen_end};
+use super::conditions::Facts;
+use super::containers::{EXIT_UNKNOWN, Kind, unseen_end};
 use super::{conditions, containers, phase};
 use crate::model::clock::api_time;
 use crate::model::qos::QosClass;
-use crate::pods::plan::{View, VolumeState};
+use crate::pods::plan::{View, VolumeState, anew};
 use crate::pods::spec;
 use crate::pods::stage::Stage;
 
@@ -36,13 +37,13 @@ pub fn compute(inputs: &Inputs) -> Option<PodStatus> {
             inputs,
             spec::init_containers(pod),
             previous.init_container_statuses.as_deref().unwrap_or_default(),
-            true,
+            Kind::Init,
         )),
         container_statuses: nonempty(containers::statuses(
             inputs,
             spec::containers(pod),
             previous.container_statuses.as_deref().unwrap_or_default(),
-            false,
+            Kind::Regular,
         )),
         start_time: Some(previous.start_time.clone().unwrap_or_else(|| api_time(inputs.view.now))),
         qos_class: Some(previous.qos_class.clone().unwrap_or_else(|| QosClass::of(pod).as_str().to_owned())),
@@ -50,7 +51,12 @@ pub fn compute(inputs: &Inputs) -> Option<PodStatus> {
         reason: previous.reason.clone(),
         message: previous.message.clone(),
         resource_claim_statuses: previous.resource_claim_statuses.clone(),
-        ephemeral_container_statuses: previous.ephemeral_container_statuses.clone(),
+        ephemeral_container_statuses: nonempty(containers::statuses(
+            inputs,
+            &spec::ephemeral_containers(pod).iter().map(spec::as_container).collect::<Vec<_>>(),
+            previous.ephemeral_container_statuses.as_deref().unwrap_or_default(),
+            Kind::Ephemeral,
+        )),
         nominated_node_name: previous.nominated_node_name.clone(),
         ..Default::default()
     };
@@ -69,7 +75,9 @@ pub fn compute(inputs: &Inputs) -> Option<PodStatus> {
         let volumes = inputs.view.volumes != VolumeState::Missing || inputs.view.observed.containers.iter().any(|c| c.sandbox == s.id);
         s.ready && (s.host_network || !s.ips.is_empty()) && volumes
     });
-    let mut all = conditions::conditions(pod, &status, previous, sandbox_ready, inputs.view.now);
+    let restarting = anew::is_possible(pod).then(|| anew::is_under_way(&inputs.view, pod));
+    let facts = Facts { sandbox_ready, restarting };
+    let mut all = conditions::conditions(pod, &status, previous, facts, inputs.view.now);
     all.extend(conditions::foreign_conditions(previous));
     status.conditions = Some(all);
     Some(status)

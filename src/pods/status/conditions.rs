@@ -5,10 +5,20 @@ use std::fmt::Write;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 
 use crate::model::clock::api_time;
+use crate::pods::plan::anew;
 use crate::pods::spec;
 
 /// Types that the node writes; others belong to somebody else and are never touched.
-pub const OWNED: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+pub const OWNED: [&str; 6] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", anew::CONDITION];
+
+/// What conditions depend on beside the status.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts {
+    /// There is a ready sandbox with its network.
+    pub sandbox_ready: bool,
+    /// All containers begin anew; `None` for a pod whose never do.
+    pub restarting: Option<bool>,
+}
 
 /// Conditions that somebody else writes.
 pub fn foreign_conditions(status: &PodStatus) -> Vec<PodCondition> {
@@ -38,8 +48,8 @@ impl Verdict {
     }
 }
 
-/// All owned conditions. `sandbox_ready`: there is a ready sandbox with its network.
-pub fn conditions(pod: &Pod, status: &PodStatus, previous: &PodStatus, sandbox_ready: bool, now: i64) -> Vec<PodCondition> {
+/// All owned conditions.
+pub fn conditions(pod: &Pod, status: &PodStatus, previous: &PodStatus, facts: Facts, now: i64) -> Vec<PodCondition> {
     let phase = status.phase.as_deref().unwrap_or_default();
     let init = status.init_container_statuses.as_deref().unwrap_or_default();
     let regular = status.container_statuses.as_deref().unwrap_or_default();
@@ -49,13 +59,27 @@ pub fn conditions(pod: &Pod, status: &PodStatus, previous: &PodStatus, sandbox_r
         false => Verdict { holds: false, reason: containers_ready.reason, message: containers_ready.message.clone() },
     };
     let verdicts = [
-        Verdict { holds: sandbox_ready, reason: None, message: None },
-        initialized(pod, phase, init, regular),
-        ready,
-        containers_ready,
-        Verdict::holds(),
+        Some(Verdict { holds: facts.sandbox_ready, reason: None, message: None }),
+        Some(initialized(pod, phase, init, regular)),
+        Some(ready),
+        Some(containers_ready),
+        Some(Verdict::holds()),
+        facts.restarting.map(|restarting| begins_anew(phase, restarting)),
     ];
-    OWNED.iter().zip(verdicts).map(|(kind, verdict)| condition(kind, verdict, pod, previous, now)).collect()
+    OWNED.iter().zip(verdicts).filter_map(|(kind, verdict)| Some(condition(kind, verdict?, pod, previous, now))).collect()
+}
+
+/// Whether all containers begin anew.
+fn begins_anew(phase: &str, restarting: bool) -> Verdict {
+    match terminal(phase) {
+        Some(verdict) => verdict,
+        None if restarting => Verdict {
+            holds: true,
+            reason: Some("RestartAllContainersStarted"),
+            message: Some("container exited with restart policy rule".to_owned()),
+        },
+        None => Verdict { holds: false, reason: None, message: None },
+    }
 }
 
 /// A condition keeps the time of its last transition as long as its status stays.

@@ -8,24 +8,41 @@ use k8s_openapi::api::core::v1::{
 use super::compute::Inputs;
 use crate::model::clock::api_time;
 use crate::pods::memory::Subject;
-use crate::pods::plan::{View, will_restart};
+use crate::pods::plan::{View, anew, will_restart};
 use crate::pods::spec;
 use crate::runtime::{Container, ContainerPhase};
+
+/// Reason of a container that was removed so that all of its pod's begin anew.
+pub const RESTARTING_ALL: &str = "RestartingAllContainers";
+/// What goes with it.
+const REMOVED_TO_RESTART: &str = "The container is removed because RestartAllContainers in place";
 
 /// Exit code for a container that ended unseen.
 pub(super) const EXIT_UNKNOWN: i32 = 137;
 
+/// Which of a pod's lists a container is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// initContainers.
+    Init,
+    /// containers.
+    Regular,
+    /// ephemeralContainers.
+    Ephemeral,
+}
+
 /// Statuses of the given containers. `previous` are the last known ones of the same kind.
-pub fn statuses(inputs: &Inputs, specs: &[Spec], previous: &[ContainerStatus], init: bool) -> Vec<ContainerStatus> {
-    let mut list: Vec<_> = specs.iter().map(|c| status(inputs, c, previous.iter().find(|p| p.name == c.name), init)).collect();
-    if !init {
+pub fn statuses(inputs: &Inputs, specs: &[Spec], previous: &[ContainerStatus], kind: Kind) -> Vec<ContainerStatus> {
+    let mut list: Vec<_> = specs.iter().map(|c| status(inputs, c, previous.iter().find(|p| p.name == c.name), kind)).collect();
+    if kind != Kind::Init {
         // Init containers keep the order of the spec; the others are sorted, so that a status never changes for its order alone.
         list.sort_by(|a, b| a.name.cmp(&b.name));
     }
     list
 }
 
-fn status(inputs: &Inputs, spec: &Spec, previous: Option<&ContainerStatus>, init: bool) -> ContainerStatus {
+fn status(inputs: &Inputs, spec: &Spec, previous: Option<&ContainerStatus>, kind: Kind) -> ContainerStatus {
+    let init = kind == Kind::Init;
     // An instance counts from its start: one that is made and can't be started is removed again, and its number goes to the next one.
     let begun = |c: &&Container| *c.name == *spec.name && c.phase != ContainerPhase::Created;
     let mut records = inputs.view.observed.containers.iter().filter(begun);
@@ -37,7 +54,8 @@ fn status(inputs: &Inputs, spec: &Spec, previous: Option<&ContainerStatus>, init
         volume_mounts: volume_mounts(spec),
         resources: spec.resources.clone(),
         allocated_resources: spec.resources.as_ref().and_then(|r| r.requests.clone()),
-        started: Some(false),
+        // Nobody probes ephemeral containers, and nobody waits for them.
+        started: (kind != Kind::Ephemeral).then_some(false),
         ..Default::default()
     };
     match newest {
@@ -46,12 +64,13 @@ fn status(inputs: &Inputs, spec: &Spec, previous: Option<&ContainerStatus>, init
             // A record that was told and is gone since (made, never started, removed) takes no restart back.
             status.restart_count = status.restart_count.max(previous.map_or(0, |p| p.restart_count));
             status.last_state = before.map(|c| terminated(inputs, c)).or_else(|| older_end(inputs, previous, record));
-            if let ContainerPhase::Running = record.phase {
+            if record.phase == ContainerPhase::Running && kind != Kind::Ephemeral {
                 let verdict = inputs.view.verdict(spec, record);
                 status.started = Some(verdict.started);
                 status.ready = verdict.ready;
             }
         }
+        None if kind != Kind::Ephemeral && begins_anew(inputs, previous) => removed_to_restart(&mut status, previous),
         None if init && !spec::is_sidecar(spec) && !has_ended(previous) && past_init(inputs) => done_long_ago(&mut status, previous),
         None => lost(inputs, &mut status, previous),
     }
@@ -112,8 +131,9 @@ fn terminated(inputs: &Inputs, record: &Container) -> ContainerState {
 fn older_end(inputs: &Inputs, previous: Option<&ContainerStatus>, record: &Container) -> Option<ContainerState> {
     let previous = previous?;
     let is_this = previous.container_id.as_deref() == Some(&*api_id(inputs, record));
-    let state = if is_this { previous.last_state.as_ref() } else { previous.state.as_ref().filter(|s| s.terminated.is_some()) };
-    state.filter(|s| s.terminated.is_some()).cloned()
+    let ended = |state: &Option<ContainerState>| state.clone().filter(|s| s.terminated.is_some());
+    let own = if is_this { None } else { ended(&previous.state) };
+    own.or_else(|| ended(&previous.last_state))
 }
 
 fn has_ended(previous: Option<&ContainerStatus>) -> bool {
@@ -133,6 +153,19 @@ fn done_long_ago(status: &mut ContainerStatus, previous: Option<&ContainerStatus
     status.restart_count = previous.map_or(0, |p| p.restart_count);
     let message = "Unable to get init container status from container runtime and pod has been initialized, treat it as exited normally";
     status.state = Some(unseen_end("Completed", message, 0));
+}
+
+/// All containers begin anew, and this one was there.
+fn begins_anew(inputs: &Inputs, previous: Option<&ContainerStatus>) -> bool {
+    let was_there = previous.and_then(|p| p.state.as_ref()).is_some_and(|s| s.waiting.is_none());
+    was_there && inputs.view.pod.is_some_and(|pod| anew::has_begun(&inputs.view, pod))
+}
+
+fn removed_to_restart(status: &mut ContainerStatus, previous: Option<&ContainerStatus>) {
+    status.restart_count = previous.map_or(0, |p| p.restart_count).saturating_add(1);
+    status.last_state = Some(unseen_end(RESTARTING_ALL, REMOVED_TO_RESTART, EXIT_UNKNOWN));
+    let waiting = ContainerStateWaiting { reason: Some(RESTARTING_ALL.to_owned()), message: Some(REMOVED_TO_RESTART.to_owned()) };
+    status.state = Some(ContainerState { waiting: Some(waiting), ..Default::default() });
 }
 
 /// An end that nobody saw.
@@ -171,7 +204,7 @@ fn waiting(inputs: &Inputs, spec: &Spec, newest: Option<&Container>) -> Option<C
         return None;
     }
     if let Some(record) = newest.filter(|c| c.phase == ContainerPhase::Exited) {
-        if !will_restart(pod, record) {
+        if !will_restart(pod, memory, record) {
             return None;
         }
         if memory.crash_loop_until(&spec.name, record.finished_at, now).is_some() {

@@ -15,5 +15,6 @@ pub mod writer;
 
 pub use compute::{Inputs, compute};
 pub use conditions::{foreign_conditions, replace_foreign_conditions};
+pub use containers::RESTARTING_ALL;
 pub use urgency::{new_crash_loops, urgency};
 pub use writer::Writer;

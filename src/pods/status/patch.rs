@@ -20,7 +20,7 @@ pub fn patch(pod: &PodRef, status: &PodStatus) -> Value {
         fields.entry(name).or_insert(Value::Null);
     }
     // Written by others; naming them could only undo their work.
-    for name in ["resourceClaimStatuses", "ephemeralContainerStatuses", "nominatedNodeName"] {
+    for name in ["resourceClaimStatuses", "nominatedNodeName"] {
         fields.remove(name);
     }
     if let Some(Value::Array(conditions)) = fields.get_mut("conditions") {

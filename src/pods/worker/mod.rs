@@ -102,8 +102,10 @@ async fn carry_out(worker: &mut Worker, actions: Vec<Action>, mailbox: &Mailbox)
         }
     }
     drop(acts);
+    // One by one, as above: what a status says of one step is what the next one goes on from.
     while let Ok(report) = inbox.try_recv() {
         worker.apply(report);
+        worker.publish();
     }
 }
 
@@ -112,9 +114,9 @@ impl Worker {
     fn note(&mut self, actions: &[Action]) {
         for action in actions {
             if let Action::StopContainer { id, why, .. } = action
-                && why.is_replaced()
+                && let Some(replaced) = why.is_replaced()
             {
-                self.memory.replaced.insert(id.clone());
+                self.memory.decided.insert(id.clone(), replaced);
             }
         }
     }

@@ -313,7 +313,7 @@ impl Worker {
             }
             Progress::Stopped(record) => self.put(record, false),
             Progress::ContainerRemoved(id) => {
-                self.memory.replaced.remove(&id);
+                self.memory.decided.remove(&id);
                 self.memory.pre_stopped.remove(&id);
                 self.observed.containers.retain(|c| c.id != id);
             }

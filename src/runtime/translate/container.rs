@@ -8,6 +8,7 @@ use proto::cri::{ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxC
 
 use super::expansion::expand;
 use super::{TranslateError, TranslateSettings, mounts, resources, security};
+use crate::model::ContainerId;
 use crate::model::hash::container_hash;
 use crate::runtime::{Image, names};
 use crate::volumes::PodVolumes;
@@ -31,6 +32,8 @@ pub struct ContainerInput<'a> {
     pub hosts_file: Option<&'a Path>,
     /// The file that takes the termination message, which is made; `None` when the container wants none.
     pub termination_log: Option<&'a Path>,
+    /// The instance whose processes it sees, of an ephemeral container.
+    pub target: Option<&'a ContainerId>,
 }
 
 /// Where a container writes its last words, when its spec doesn't say (API default).
@@ -71,7 +74,7 @@ pub fn container_config(input: ContainerInput<'_>, settings: &TranslateSettings)
         tty: container.tty == Some(true),
         linux: Some(LinuxContainerConfig {
             resources: Some(resources::container(pod, container, settings)),
-            security_context: Some(security::container(pod, spec, container, input.image, settings)?),
+            security_context: Some(security::container(pod, spec, container, input.image, input.target, settings)?),
         }),
         cdi_devices: vec![],
     })

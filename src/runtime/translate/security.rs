@@ -11,6 +11,7 @@ use proto::cri::{
 
 use super::profiles::{self, RUNTIME_DEFAULT};
 use super::{TranslateError, TranslateSettings};
+use crate::model::ContainerId;
 use crate::runtime::Image;
 
 /// Parts of /proc and /sys that tell about the host or its other users (the default masks of container engines, which upstream
@@ -37,7 +38,7 @@ pub(super) fn sandbox(spec: &PodSpec) -> Result<LinuxSandboxSecurityContext, Tra
     let none = PodSecurityContext::default();
     let pod = spec.security_context.as_ref().unwrap_or(&none);
     Ok(LinuxSandboxSecurityContext {
-        namespace_options: Some(namespaces(spec)?),
+        namespace_options: Some(namespaces(spec, None)?),
         selinux_options: pod.se_linux_options.as_ref().map(selinux),
         run_as_user: pod.run_as_user.map(number),
         run_as_group: pod.run_as_group.map(number),
@@ -56,6 +57,7 @@ pub(super) fn container(
     spec: &PodSpec,
     container: &Container,
     image: &Image,
+    target: Option<&ContainerId>,
     settings: &TranslateSettings,
 ) -> Result<LinuxContainerSecurityContext, TranslateError> {
     let (no_pod, no_own) = (PodSecurityContext::default(), SecurityContext::default());
@@ -75,7 +77,7 @@ pub(super) fn container(
             add_ambient_capabilities: vec![],
         }),
         privileged: own.privileged == Some(true),
-        namespace_options: Some(namespaces(spec)?),
+        namespace_options: Some(namespaces(spec, target)?),
         selinux_options: own.se_linux_options.as_ref().or(of_pod.se_linux_options.as_ref()).map(selinux),
         run_as_user: user.or(image.uid).map(number),
         run_as_group: own.run_as_group.or(of_pod.run_as_group).map(number),
@@ -92,7 +94,7 @@ pub(super) fn container(
     })
 }
 
-fn namespaces(spec: &PodSpec) -> Result<NamespaceOption, TranslateError> {
+fn namespaces(spec: &PodSpec, target: Option<&ContainerId>) -> Result<NamespaceOption, TranslateError> {
     // Without ID mappings the container would run as the host's root: that must not happen silently.
     if spec.host_users == Some(false) {
         return Err(TranslateError::Unsupported { field: "spec.hostUsers: false" });
@@ -101,9 +103,9 @@ fn namespaces(spec: &PodSpec) -> Result<NamespaceOption, TranslateError> {
     let pid = if spec.share_process_namespace == Some(true) { NamespaceMode::Pod } else { NamespaceMode::Container };
     Ok(NamespaceOption {
         network: mode(spec.host_network, NamespaceMode::Pod).into(),
-        pid: mode(spec.host_pid, pid).into(),
+        pid: target.map_or(mode(spec.host_pid, pid), |_| NamespaceMode::Target).into(),
         ipc: mode(spec.host_ipc, NamespaceMode::Pod).into(),
-        target_id: String::new(),
+        target_id: target.map(ToString::to_string).unwrap_or_default(),
         userns_options: None,
     })
 }

@@ -11,4 +11,5 @@ mod others;
 mod probes;
 mod records;
 mod redefined;
+mod restarts;
 mod termination;

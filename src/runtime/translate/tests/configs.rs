@@ -33,6 +33,7 @@ fn container(pod: &Pod, image: &Image) -> Result<ContainerConfig, TranslateError
         volumes: &volumes,
         hosts_file: Some(Path::new("/var/lib/kubelet/pods/u-1/etc-hosts")),
         termination_log: Some(Path::new("/var/lib/kubelet/pods/u-1/containers/app/3")),
+        target: None,
     };
     container_config(input, &settings())
 }
