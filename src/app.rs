@@ -24,6 +24,7 @@ use crate::model::clock::Clock;
 use crate::node::address::Finder;
 use crate::node::machine::Machine;
 use crate::node::{NodeDeps, NotReady};
+use crate::pods::admission::Admission;
 use crate::pods::context::Context;
 use crate::pods::directory::Directory;
 use crate::pods::heartbeat::Heartbeat;
@@ -199,8 +200,10 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
     let (writer, writing) = status::Writer::new(Arc::clone(&api));
     tasks.spawn(writing);
     let images = Images::new(Arc::clone(&runtime), objects.clone(), &settings::images(&config.kubelet), node.refresher());
+    let admission = Admission::new(Arc::clone(&api), node.node(), facts.allocatable, &config.kubelet.allowed_unsafe_sysctls);
     let ctx = Context {
         api,
+        admission,
         runtime,
         volumes: Arc::new(volumes),
         cgroups: Arc::new(cgroups),

@@ -6,6 +6,7 @@
 mod correlate;
 mod writer;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -59,7 +60,7 @@ impl Default for EventRates {
 struct Record {
     object: ObjectReference,
     kind: EventType,
-    reason: &'static str,
+    reason: Cow<'static, str>,
     message: String,
     at: Timestamp,
 }
@@ -81,7 +82,14 @@ impl Recorder {
     }
 
     /// An event about a pod, or with `field_path` (`spec.containers{web}`) about one of its containers.
-    pub fn pod_event(&self, pod: &PodRef, field_path: Option<&str>, kind: EventType, reason: &'static str, message: impl Into<String>) {
+    pub fn pod_event(
+        &self,
+        pod: &PodRef,
+        field_path: Option<&str>,
+        kind: EventType,
+        reason: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+    ) {
         let object = ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Pod".into()),
@@ -91,14 +99,14 @@ impl Recorder {
             field_path: field_path.map(str::to_owned),
             resource_version: None,
         };
-        self.record(object, kind, reason, message.into());
+        self.record(object, kind, reason.into(), message.into());
     }
 
     /// An event about this node. Its UID is the node's name, as upstream has it: `kubectl describe node` looks for that.
-    pub fn node_event(&self, kind: EventType, reason: &'static str, message: impl Into<String>) {
+    pub fn node_event(&self, kind: EventType, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) {
         let name = Some(self.node.to_string());
         let object = ObjectReference { kind: Some("Node".into()), uid: name.clone(), name, ..ObjectReference::default() };
-        self.record(object, kind, reason, message.into());
+        self.record(object, kind, reason.into(), message.into());
     }
 
     /// Events lost so far because the queue was full.
@@ -106,7 +114,7 @@ impl Recorder {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    fn record(&self, object: ObjectReference, kind: EventType, reason: &'static str, mut message: String) {
+    fn record(&self, object: ObjectReference, kind: EventType, reason: Cow<'static, str>, mut message: String) {
         if message.len() > LONGEST_MESSAGE {
             let end = (0..=LONGEST_MESSAGE).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
             message.truncate(end);

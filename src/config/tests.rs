@@ -234,7 +234,7 @@ fn what_has_no_effect_yet_is_said() {
     assert_eq!(
         warnings,
         [
-            "settings that are accepted but not acted on yet: allowedUnsafeSysctls, configMapAndSecretChangeDetectionStrategy, kubeAPIQPS, \
+            "settings that are accepted but not acted on yet: configMapAndSecretChangeDetectionStrategy, kubeAPIQPS, \
              evictionHard, featureGates",
             "feature gates that will be removed in a future release: NodeSwap",
         ]

@@ -33,7 +33,6 @@ const UNSERVED: &[&str] = &[
     "topologyManagerScope",
     "qosReserved",
     "podCIDR",
-    "allowedUnsafeSysctls",
     "configMapAndSecretChangeDetectionStrategy",
     "kubeAPIQPS",
     "kubeAPIBurst",

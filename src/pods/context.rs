@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admission::Admission;
 use super::directory::Directory;
 use super::heartbeat::Heartbeat;
 use super::images::Images;
@@ -27,6 +28,8 @@ pub struct Context {
     pub api: Arc<dyn Api>,
     /// The container runtime.
     pub runtime: Arc<dyn Runtime>,
+    /// Which pods may run here.
+    pub admission: Admission,
     /// Volumes.
     pub volumes: Arc<dyn Volumes>,
     /// Cgroups.

@@ -47,6 +47,11 @@ impl Mailbox {
         self.put(|l| l.look = true);
     }
 
+    /// The node ends the pod.
+    pub fn end(&self, end: End) {
+        self.put(|l| l.end = l.end.take().or(Some(end)));
+    }
+
     /// A probe of an instance has come to something new.
     pub fn probed(&self, id: ContainerId, kind: Kind, success: bool) {
         self.put(|l| l.probed.push((id, kind, success)));

@@ -11,11 +11,15 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
+use super::admission::{Decision, Rejection};
 use super::context::Context;
 use super::log_files;
 use super::mailbox::Mailbox;
+use super::spec;
+use super::stage::End;
 use super::worker;
 use crate::api::WatchEvent;
+use crate::api::events::EventType;
 use crate::model::{PodRef, PodUid};
 use crate::runtime::{self, ObservedPod, Outline};
 
@@ -26,6 +30,8 @@ const HINTS_FIRST: Duration = Duration::from_secs(1);
 /// How long something that the runtime says about a pod without a worker may settle before it is looked into: most often it is the last
 /// word about a pod that has just gone.
 const SETTLE: Duration = Duration::from_secs(1);
+/// How often a pod that waits for others to go is looked at again.
+const MAKING_ROOM: Duration = Duration::from_millis(500);
 /// Waits between tries to list the runtime's pods at the start.
 const LIST_RETRY: Duration = Duration::from_secs(1);
 
@@ -56,7 +62,8 @@ pub async fn run(ctx: Arc<Context>, synced: watch::Sender<bool>) {
             _ = relist.tick() => manager.relist(),
             Some(listed) = manager.lists.join_next(), if !manager.lists.is_empty() => manager.listed(listed),
             Some(found) = manager.strangers.join_next(), if !manager.strangers.is_empty() => manager.stranger(found),
-            Some(ended) = manager.tasks.join_next(), if !manager.tasks.is_empty() => manager.ended(ended),
+            Some(ended) = manager.tasks.join_next(), if !manager.tasks.is_empty() => manager.ended(ended).await,
+            () = sleep(MAKING_ROOM), if !manager.waiting.is_empty() => manager.let_in_waiting().await,
         }
     }
 }
@@ -90,6 +97,7 @@ async fn list(ctx: &Context) -> HashMap<PodUid, ObservedPod> {
 }
 
 struct Worker {
+    name: PodRef,
     mailbox: Arc<Mailbox>,
     /// It was told that its pod is gone.
     gone: bool,
@@ -109,6 +117,8 @@ struct Manager {
     ctx: Arc<Context>,
     workers: HashMap<PodUid, Worker>,
     tasks: JoinSet<PodUid>,
+    /// Critical pods for which others make room.
+    waiting: Vec<Pod>,
     /// What the runtime had at the start and nobody has asked for yet.
     known: HashMap<PodUid, ObservedPod>,
     /// The API server has told all pods once.
@@ -129,6 +139,7 @@ impl Manager {
             ctx,
             workers: HashMap::new(),
             tasks: JoinSet::new(),
+            waiting: vec![],
             known,
             ready: false,
             lists: JoinSet::new(),
@@ -141,8 +152,9 @@ impl Manager {
     async fn pod_event(&mut self, event: WatchEvent<Pod>) {
         match event {
             WatchEvent::Snapshot(pods) => self.snapshot(pods).await,
-            WatchEvent::Applied(pod) => self.desired(pod),
+            WatchEvent::Applied(pod) => self.desired(pod).await,
             WatchEvent::Deleted(pod) => {
+                self.waiting.retain(|waiting| waiting.metadata.uid != pod.metadata.uid);
                 if let Some(worker) = self.workers.get_mut(&PodRef::of(&pod).uid) {
                     worker.gone();
                 }
@@ -151,11 +163,14 @@ impl Manager {
         }
     }
 
-    async fn snapshot(&mut self, pods: Vec<Pod>) {
+    async fn snapshot(&mut self, mut pods: Vec<Pod>) {
         let wanted: HashSet<PodUid> = pods.iter().map(|p| PodRef::of(p).uid).collect();
+        // Those that came first are let in first (upstream: `HandlePodAdditions`).
+        pods.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|at| at.0));
         for pod in pods {
-            self.desired(pod);
+            self.desired(pod).await;
         }
+        self.waiting.retain(|pod| wanted.contains(&PodRef::of(pod).uid));
         for (_, worker) in self.workers.iter_mut().filter(|(uid, _)| !wanted.contains(*uid)) {
             worker.gone();
         }
@@ -193,7 +208,7 @@ impl Manager {
         }
     }
 
-    fn desired(&mut self, pod: Pod) {
+    async fn desired(&mut self, pod: Pod) {
         let name = PodRef::of(&pod);
         if let Some(worker) = self.workers.get_mut(&name.uid) {
             match worker.gone {
@@ -202,9 +217,56 @@ impl Manager {
             }
             return;
         }
+        self.waiting.retain(|waiting| waiting.metadata.uid != pod.metadata.uid);
+        let over = pod.metadata.deletion_timestamp.is_some() || pod.status.as_ref().is_some_and(spec::has_ended);
+        let decision = if over { Decision::Admitted } else { self.ctx.admission.decide(&pod).await };
+        let end = match decision {
+            Decision::Admitted => None,
+            Decision::Rejected(rejection) => Some(self.reject(&name, rejection)),
+            Decision::After(victims) => {
+                self.preempt(&name, &victims);
+                self.waiting.push(pod);
+                return;
+            }
+        };
         // A UID that the first list doesn't hold can't be in the runtime: only this agent makes sandboxes.
         let observed = self.known.remove(&name.uid).unwrap_or_else(|| ObservedPod::empty(name.clone()));
-        self.spawn(name, Some(pod), observed);
+        self.spawn(name.clone(), Some(pod), observed);
+        if let (Some(end), Some(worker)) = (end, self.workers.get(&name.uid)) {
+            worker.mailbox.end(end);
+        }
+    }
+
+    /// A pod that may not run here ends before it has begun.
+    fn reject(&self, name: &PodRef, rejection: Rejection) -> End {
+        let Rejection { reason, message } = rejection;
+        tracing::info!(pod = %name, %reason, %message, "Pod was rejected");
+        self.ctx.recorder.pod_event(name, None, EventType::Warning, reason.clone(), message.clone());
+        let message = format!("Pod was rejected: {message}");
+        End { reason: reason.into_owned(), message, grace: None, disruption: None, rejected: true }
+    }
+
+    /// Pods that make room for a critical one go down; it is let in once they are gone.
+    fn preempt(&self, newcomer: &PodRef, victims: &[PodUid]) {
+        for worker in victims.iter().filter_map(|uid| self.workers.get(uid)) {
+            let (reason, message) = ("Preempting", "Preempted in order to admit critical pod");
+            tracing::info!(pod = %worker.name, for_pod = %newcomer, "Pod makes room for a critical pod");
+            self.ctx.recorder.pod_event(&worker.name, None, EventType::Warning, reason, message);
+            worker.mailbox.end(End {
+                reason: reason.to_owned(),
+                message: message.to_owned(),
+                grace: None,
+                disruption: Some("Pod was preempted by Kubelet to accommodate a critical pod."),
+                rejected: false,
+            });
+        }
+    }
+
+    /// Looks again at pods that wait for others to go.
+    async fn let_in_waiting(&mut self) {
+        for pod in std::mem::take(&mut self.waiting) {
+            self.desired(pod).await;
+        }
     }
 
     /// A pod that only the runtime or the disk knows: it goes down.
@@ -222,13 +284,13 @@ impl Manager {
             None => mailbox.gone(),
         }
         let uid = name.uid.clone();
-        let worker = worker::run(Arc::clone(&self.ctx), name, observed, Arc::clone(&mailbox));
+        let worker = worker::run(Arc::clone(&self.ctx), name.clone(), observed, Arc::clone(&mailbox));
         let ended = uid.clone();
         self.tasks.spawn(async move {
             worker.await;
             ended
         });
-        self.workers.insert(uid, Worker { mailbox, gone, again: None });
+        self.workers.insert(uid, Worker { name, mailbox, gone, again: None });
     }
 
     fn hint(&mut self, uid: &PodUid) {
@@ -310,13 +372,13 @@ impl Manager {
         }
     }
 
-    fn ended(&mut self, ended: Result<PodUid, tokio::task::JoinError>) {
+    async fn ended(&mut self, ended: Result<PodUid, tokio::task::JoinError>) {
         match ended {
             Ok(uid) => {
                 self.ctx.directory.remove(&uid);
                 let Some(worker) = self.workers.remove(&uid) else { return };
                 match worker.again {
-                    Some(pod) => self.desired(*pod),
+                    Some(pod) => self.desired(*pod).await,
                     // A hint that came while the worker said good-bye.
                     None if worker.mailbox.take().look => self.look_at_stranger(&uid),
                     None => {}

@@ -4,6 +4,7 @@
 //! `api`. Owns: one worker task a pod UID. Survives a restart: nothing here; the runtime, the disk and the API server are the memory.
 
 mod act;
+pub mod admission;
 mod backoff;
 pub mod context;
 pub mod directory;

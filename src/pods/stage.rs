@@ -23,8 +23,10 @@ pub struct End {
     pub message: String,
     /// Grace period in place of the pod's own.
     pub grace: Option<Duration>,
-    /// The condition DisruptionTarget with reason TerminationByKubelet goes with it.
-    pub disruption: bool,
+    /// The condition DisruptionTarget with reason TerminationByKubelet goes with it, and this message.
+    pub disruption: Option<&'static str>,
+    /// The pod never ran here: there is nothing to tell of containers.
+    pub rejected: bool,
 }
 
 /// The stage of a pod worker.

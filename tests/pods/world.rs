@@ -14,6 +14,7 @@ use kubelet_rs::model::PodRef;
 use kubelet_rs::model::clock::Clock;
 use kubelet_rs::model::node::{NodeFacts, Totals};
 use kubelet_rs::network::dns::ClusterDns;
+use kubelet_rs::pods::admission::Admission;
 use kubelet_rs::pods::context::{Context, Settings};
 use kubelet_rs::pods::directory::Directory;
 use kubelet_rs::pods::images::{ImageSettings, Images};
@@ -116,8 +117,10 @@ impl World {
         let images =
             ImageSettings { serialize_image_pulls: false, max_parallel_image_pulls: None, registry_pull_qps: 0, registry_burst: 0 };
         let directory = Arc::new(Directory::default());
+        let admission = Admission::new(Arc::clone(&api), watch::channel(None).1, facts.allocatable, &[]);
         let ctx = Context {
             api,
+            admission,
             images: Images::new(Arc::clone(&runtime), objects.clone(), &images, Default::default()),
             runtime,
             volumes,

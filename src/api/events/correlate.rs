@@ -91,7 +91,7 @@ impl Correlator {
         self.forget(now);
         let o = &record.object;
         let object = self.hash((&o.kind, &o.namespace, &o.name, &o.uid));
-        let group = self.hash((object, record.kind, record.reason));
+        let group = self.hash((object, record.kind, &record.reason));
         let message = self.hash(&record.message);
         let known = self.similar.entry(group).or_insert_with(|| Messages { hashes: HashSet::new(), used: now });
         known.used = now;
@@ -130,7 +130,7 @@ impl Correlator {
             },
             involved_object: object,
             type_: Some(record.kind.as_str().to_owned()),
-            reason: Some(record.reason.to_owned()),
+            reason: Some(record.reason.to_string()),
             message: Some(message),
             source: Some(EventSource { component: Some("kubelet".into()), host: Some(self.node.clone()) }),
             reporting_component: Some("kubelet".into()),
@@ -177,7 +177,7 @@ mod tests {
 
     fn record(name: &str, message: &str) -> Record {
         let object = ObjectReference { name: Some(name.into()), namespace: Some("ns".into()), ..ObjectReference::default() };
-        Record { object, kind: EventType::Normal, reason: "Pulled", message: message.into(), at: Timestamp::now() }
+        Record { object, kind: EventType::Normal, reason: "Pulled".into(), message: message.into(), at: Timestamp::now() }
     }
 
     #[tokio::test(start_paused = true)]

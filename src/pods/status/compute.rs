@@ -11,7 +11,7 @@ use crate::model::clock::api_time;
 use crate::model::qos::QosClass;
 use crate::pods::plan::{View, VolumeState, anew};
 use crate::pods::spec;
-use crate::pods::stage::Stage;
+use crate::pods::stage::{End, Stage};
 
 /// All that a status depends on.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +32,9 @@ pub struct Inputs<'a> {
 pub fn compute(inputs: &Inputs) -> Option<PodStatus> {
     let pod = inputs.view.pod?;
     let previous = inputs.previous;
+    if let Some(end) = inputs.view.end.filter(|end| end.rejected) {
+        return Some(rejected(pod, previous, end));
+    }
     let mut status = PodStatus {
         init_container_statuses: nonempty(containers::statuses(
             inputs,
@@ -79,8 +82,23 @@ pub fn compute(inputs: &Inputs) -> Option<PodStatus> {
     let facts = Facts { sandbox_ready, restarting };
     let mut all = conditions::conditions(pod, &status, previous, facts, inputs.view.now);
     all.extend(conditions::foreign_conditions(previous));
+    if let Some(message) = inputs.view.end.and_then(|end| end.disruption) {
+        conditions::add_disruption(&mut all, pod, message, inputs.view.now);
+    }
     status.conditions = Some(all);
     Some(status)
+}
+
+/// A pod that never ran here (upstream: `kubelet.go`, `rejectPod`).
+fn rejected(pod: &Pod, previous: &PodStatus, end: &End) -> PodStatus {
+    PodStatus {
+        phase: Some("Failed".to_owned()),
+        reason: Some(end.reason.clone()),
+        message: Some(end.message.clone()),
+        qos_class: Some(previous.qos_class.clone().unwrap_or_else(|| QosClass::of(pod).as_str().to_owned())),
+        observed_generation: pod.metadata.generation,
+        ..previous.clone()
+    }
 }
 
 /// The phase; once terminal it stays, and it turns terminal only when nothing runs any more, because controllers start a

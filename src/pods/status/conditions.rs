@@ -69,6 +69,17 @@ pub fn conditions(pod: &Pod, status: &PodStatus, previous: &PodStatus, facts: Fa
     OWNED.iter().zip(verdicts).filter_map(|(kind, verdict)| Some(condition(kind, verdict?, pod, previous, now))).collect()
 }
 
+/// The node ends the pod for its own reasons. Others may have said so before (KEP-3329).
+pub fn add_disruption(all: &mut Vec<PodCondition>, pod: &Pod, message: &str, now: i64) {
+    let (kind, reason) = ("DisruptionTarget", "TerminationByKubelet");
+    if all.iter().any(|c| c.type_ == kind && c.status == "True" && c.reason.as_deref() == Some(reason)) {
+        return;
+    }
+    all.retain(|c| c.type_ != kind);
+    let verdict = Verdict { holds: true, reason: Some(reason), message: Some(message.to_owned()) };
+    all.push(condition(kind, verdict, pod, &PodStatus::default(), now));
+}
+
 /// Whether all containers begin anew.
 fn begins_anew(phase: &str, restarting: bool) -> Verdict {
     match terminal(phase) {

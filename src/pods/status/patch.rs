@@ -25,7 +25,10 @@ pub fn patch(pod: &PodRef, status: &PodStatus) -> Value {
     }
     if let Some(Value::Array(conditions)) = fields.get_mut("conditions") {
         let place = |c: &Value| OWNED.iter().position(|owned| c.get("type").and_then(Value::as_str) == Some(owned));
-        conditions.retain(|c| place(c).is_some());
+        // Shared with others: it is the node's word only if it says so.
+        let by_node =
+            |c: &Value| c.get("type") == Some(&json!("DisruptionTarget")) && c.get("reason") == Some(&json!("TerminationByKubelet"));
+        conditions.retain(|c| place(c).is_some() || by_node(c));
         // The API server keeps no order between the conditions of several writers.
         conditions.sort_by_key(place);
         for condition in conditions.iter_mut().filter_map(Value::as_object_mut) {

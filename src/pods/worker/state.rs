@@ -221,7 +221,7 @@ impl Worker {
         }
         let (reason, message) = ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline");
         self.ctx.recorder.pod_event(&self.name, None, EventType::Normal, reason, message);
-        self.end = Some(End { reason: reason.to_owned(), message: message.to_owned(), grace: None, disruption: false });
+        self.end = Some(End { reason: reason.to_owned(), message: message.to_owned(), grace: None, disruption: None, rejected: false });
         self.published = false;
     }
 
@@ -361,6 +361,9 @@ impl Worker {
             self.status = Arc::new(new);
             self.ctx.writer.set(&self.name, Arc::clone(&self.status), urgency);
         }
+        if spec::has_ended(&self.status) {
+            self.ctx.admission.release(&self.name.uid);
+        }
         self.show_to_prober();
         let status = self.pod.as_ref().map(|_| &self.status);
         self.ctx.directory.write(&self.name.uid, self.pod.as_ref(), status, &self.observed);
@@ -407,6 +410,7 @@ impl Worker {
 
     /// The last thing that a worker does.
     pub(super) fn farewell(&mut self) {
+        self.ctx.admission.release(&self.name.uid);
         self.ctx.writer.forget(&self.name.uid);
         self.ctx.images.forget(&self.name.uid);
         log_files::remove_pod(&self.ctx.translate.pod_logs_dir, &self.name);

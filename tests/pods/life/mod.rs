@@ -1,6 +1,7 @@
 //! How pods live while their node, the API server and the runtime misbehave.
 
 mod absence;
+mod admission;
 mod answers;
 mod backoff;
 mod deletion;

@@ -1,0 +1,48 @@
+//! What the host must be for a pod, and what kind of pod it is.
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+
+use super::Rejection;
+
+/// The label that a pod may ask for.
+const OS_LABEL: &str = "kubernetes.io/os";
+/// The priority from which on a pod is critical (`system-cluster-critical`).
+const CRITICAL_PRIORITY: i32 = 2_000_000_000;
+
+/// The pod's own label and `spec.os`, if it has them, must name this system.
+pub(super) fn os(pod: &Pod) -> Result<(), Rejection> {
+    let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(OS_LABEL));
+    if label.is_some_and(|os| os != "linux") {
+        let message = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label";
+        return Err(Rejection::new("PodOSSelectorNodeLabelDoesNotMatch", message));
+    }
+    let field = pod.spec.as_ref().and_then(|s| s.os.as_ref());
+    if field.is_some_and(|os| os.name != "linux") {
+        return Err(Rejection::new("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"));
+    }
+    Ok(())
+}
+
+/// supplementalGroupsPolicy Strict needs a runtime that knows it (KEP-3619).
+pub(super) fn groups_policy(pod: &Pod, node: Option<&Node>) -> Result<(), Rejection> {
+    let policy = pod.spec.as_ref().and_then(|s| s.security_context.as_ref()).and_then(|c| c.supplemental_groups_policy.as_deref());
+    let features = node.and_then(|n| n.status.as_ref()).and_then(|s| s.features.as_ref());
+    let supported = node.is_none() || features.and_then(|f| f.supplemental_groups_policy).unwrap_or(false);
+    if policy == Some("Strict") && !supported {
+        let message = "SupplementalGroupsPolicy=Strict is not supported in this node";
+        return Err(Rejection::new("SupplementalGroupsPolicyNotSupported", message));
+    }
+    Ok(())
+}
+
+/// A pod that the node itself brings.
+pub(super) fn is_static(pod: &Pod) -> bool {
+    let source = pod.metadata.annotations.as_ref().and_then(|a| a.get("kubernetes.io/config.source"));
+    source.is_some_and(|source| source != "api")
+}
+
+/// A pod that others make room for (upstream: `types/pod_update.go`, `IsCriticalPod`).
+pub(super) fn is_critical(pod: &Pod) -> bool {
+    let mirror = pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key("kubernetes.io/config.mirror"));
+    is_static(pod) || mirror || pod.spec.as_ref().and_then(|s| s.priority).is_some_and(|priority| priority >= CRITICAL_PRIORITY)
+}
