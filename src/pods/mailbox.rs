@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::Notify;
 
 use super::probes::Kind;
+use super::resize::{Pending, Resources};
 use super::stage::End;
 use crate::model::ContainerId;
 
@@ -25,6 +26,10 @@ pub struct Letters {
     pub gone: bool,
     /// The runtime has news of the pod.
     pub look: bool,
+    /// Resources that were allocated to the pod since its object came.
+    pub granted: Option<Resources>,
+    /// What it asks for and does not get now; `None` inside if there is nothing.
+    pub pending: Option<Option<Pending>>,
     /// What probes have come to, in order.
     pub probed: Vec<(ContainerId, Kind, bool)>,
     /// The node ends the pod. The first reason stands.
@@ -50,6 +55,21 @@ impl Mailbox {
     /// The node ends the pod.
     pub fn end(&self, end: End) {
         self.put(|l| l.end = l.end.take().or(Some(end)));
+    }
+
+    /// The object as it is now, with the resources that are allocated, and why it gets no others.
+    pub fn placed(&self, pod: Pod, pending: Option<Pending>) {
+        self.put(|l| (l.desired, l.granted, l.pending) = (Some(Box::new(pod)), None, Some(pending)));
+    }
+
+    /// Resources are allocated to it now.
+    pub fn granted(&self, resources: Resources) {
+        self.put(|l| (l.granted, l.pending) = (Some(resources), Some(None)));
+    }
+
+    /// Why it does not get what it asks for.
+    pub fn pending(&self, pending: Pending) {
+        self.put(|l| l.pending = Some(Some(pending)));
     }
 
     /// A probe of an instance has come to something new.

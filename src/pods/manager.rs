@@ -15,6 +15,7 @@ use super::admission::{Decision, Rejection};
 use super::context::Context;
 use super::log_files;
 use super::mailbox::Mailbox;
+use super::resize::{self, Pending, Resources};
 use super::spec;
 use super::stage::End;
 use super::worker;
@@ -30,8 +31,6 @@ const HINTS_FIRST: Duration = Duration::from_secs(1);
 /// How long something that the runtime says about a pod without a worker may settle before it is looked into: most often it is the last
 /// word about a pod that has just gone.
 const SETTLE: Duration = Duration::from_secs(1);
-/// How often a pod that waits for others to go is looked at again.
-const MAKING_ROOM: Duration = Duration::from_millis(500);
 /// Waits between tries to list the runtime's pods at the start.
 const LIST_RETRY: Duration = Duration::from_secs(1);
 
@@ -43,6 +42,7 @@ pub async fn run(ctx: Arc<Context>, synced: watch::Sender<bool>) {
     let _ = timeout(HINTS_FIRST, next(&mut hints)).await;
     let mut pods = ctx.api.watch_pods();
     let known = list(&ctx).await;
+    let gate = Arc::clone(&ctx);
     let mut manager = Manager::new(ctx, known);
     let mut relist = interval_at(Instant::now() + RELIST, RELIST);
     relist.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -63,7 +63,7 @@ pub async fn run(ctx: Arc<Context>, synced: watch::Sender<bool>) {
             Some(listed) = manager.lists.join_next(), if !manager.lists.is_empty() => manager.listed(listed),
             Some(found) = manager.strangers.join_next(), if !manager.strangers.is_empty() => manager.stranger(found),
             Some(ended) = manager.tasks.join_next(), if !manager.tasks.is_empty() => manager.ended(ended).await,
-            () = sleep(MAKING_ROOM), if !manager.waiting.is_empty() => manager.let_in_waiting().await,
+            () = gate.admission.freed(), if !(manager.waiting.is_empty() && manager.resizes.is_empty()) => manager.use_room().await,
         }
     }
 }
@@ -119,6 +119,8 @@ struct Manager {
     tasks: JoinSet<PodUid>,
     /// Critical pods for which others make room.
     waiting: Vec<Pod>,
+    /// What is allocated to each pod.
+    resizes: resize::Queue,
     /// What the runtime had at the start and nobody has asked for yet.
     known: HashMap<PodUid, ObservedPod>,
     /// The API server has told all pods once.
@@ -140,6 +142,7 @@ impl Manager {
             workers: HashMap::new(),
             tasks: JoinSet::new(),
             waiting: vec![],
+            resizes: resize::Queue::default(),
             known,
             ready: false,
             lists: JoinSet::new(),
@@ -180,6 +183,7 @@ impl Manager {
                 self.orphan(observed.pod.clone(), Some(observed));
             }
             self.leftovers_on_disk().await;
+            self.retry_resizes();
             if self.relist {
                 self.relist();
             }
@@ -213,10 +217,11 @@ impl Manager {
         if let Some(worker) = self.workers.get_mut(&name.uid) {
             match worker.gone {
                 true => worker.again = Some(Box::new(pod)),
-                false => worker.mailbox.desired(pod),
+                false => self.hand_over(&name, pod),
             }
             return;
         }
+        let pod = self.resizes.begin(pod);
         self.waiting.retain(|waiting| waiting.metadata.uid != pod.metadata.uid);
         let over = pod.metadata.deletion_timestamp.is_some() || pod.status.as_ref().is_some_and(spec::has_ended);
         let decision = if over { Decision::Admitted } else { self.ctx.admission.decide(&pod).await };
@@ -234,6 +239,54 @@ impl Manager {
         self.spawn(name.clone(), Some(pod), observed);
         if let (Some(end), Some(worker)) = (end, self.workers.get(&name.uid)) {
             worker.mailbox.end(end);
+        }
+    }
+
+    /// A new version of a pod goes to its worker, with the resources that it has or now gets.
+    fn hand_over(&mut self, name: &PodRef, pod: Pod) {
+        let (pod, pending) = if pod.metadata.deletion_timestamp.is_none() && self.resizes.differs(&pod) {
+            match self.grant(name, &pod) {
+                Ok(()) => (pod, None),
+                Err(pending) => (self.resizes.wait(pod), Some(pending)),
+            }
+        } else {
+            self.resizes.content(&name.uid);
+            (pod, None)
+        };
+        if let Some(worker) = self.workers.get(&name.uid) {
+            worker.mailbox.placed(pod, pending);
+        }
+    }
+
+    /// Tries to allocate what a pod asks for.
+    fn grant(&mut self, name: &PodRef, pod: &Pod) -> Result<(), Pending> {
+        let recorder = &self.ctx.recorder;
+        match self.ctx.admission.resize(pod) {
+            Ok(()) => {
+                self.resizes.grant(pod);
+                recorder.pod_event(name, None, EventType::Normal, "ResizeStarted", resize::message("started", pod, None));
+                Ok(())
+            }
+            Err(pending) => {
+                if self.resizes.is_news(&name.uid, &pending) {
+                    let message = resize::message(pending.reason, pod, Some(&pending.message));
+                    recorder.pod_event(name, None, EventType::Warning, format!("Resize{}", pending.reason), message);
+                }
+                Err(pending)
+            }
+        }
+    }
+
+    /// Looks again at pods that wait for more resources.
+    fn retry_resizes(&mut self) {
+        for pod in self.resizes.waiting() {
+            let name = PodRef::of(&pod);
+            let granted = self.grant(&name, &pod);
+            let Some(worker) = self.workers.get(&name.uid) else { continue };
+            match granted {
+                Ok(()) => worker.mailbox.granted(Resources::of(&pod)),
+                Err(pending) => worker.mailbox.pending(pending),
+            }
         }
     }
 
@@ -262,7 +315,12 @@ impl Manager {
         }
     }
 
-    /// Looks again at pods that wait for others to go.
+    /// Looks again at pods that wait for others to go: the critical ones, then those that want more.
+    async fn use_room(&mut self) {
+        self.let_in_waiting().await;
+        self.retry_resizes();
+    }
+
     async fn let_in_waiting(&mut self) {
         for pod in std::mem::take(&mut self.waiting) {
             self.desired(pod).await;
@@ -376,6 +434,7 @@ impl Manager {
         match ended {
             Ok(uid) => {
                 self.ctx.directory.remove(&uid);
+                self.resizes.forget(&uid);
                 let Some(worker) = self.workers.remove(&uid) else { return };
                 match worker.again {
                     Some(pod) => self.desired(*pod).await,

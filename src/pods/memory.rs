@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::ContainerId;
+use crate::runtime::Limits;
 
 /// What may fail and be tried again on its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +16,8 @@ pub enum Subject {
     Sandbox,
     /// Stopping a container or sandbox, or releasing what they held.
     Stop,
+    /// Changing limits.
+    Resize,
     /// Starting the container of this name.
     Container(String),
 }
@@ -58,6 +61,8 @@ pub struct Memory {
     pub crash_loops: BTreeMap<String, CrashLoop>,
     /// Instances that the node has stopped, and whether others take their place: how they ended says nothing about that.
     pub decided: BTreeMap<ContainerId, bool>,
+    /// The limits that running instances were given by this agent.
+    pub in_force: BTreeMap<ContainerId, Limits>,
     /// Instances whose hook before the end has begun: it is not run again.
     pub pre_stopped: BTreeSet<ContainerId>,
 }

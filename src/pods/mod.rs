@@ -21,6 +21,7 @@ pub mod plan;
 pub mod pleg;
 pub mod probes;
 mod progress;
+mod resize;
 mod restarts;
 pub mod spec;
 mod stage;

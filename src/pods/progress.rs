@@ -23,6 +23,10 @@ pub enum Progress {
     Image(String, Image),
     /// A container was started, or failed to start in a way that left a record.
     Started(Start, Container),
+    /// A running container has the limits that are allocated to it.
+    Limited(ContainerId),
+    /// All of a changed allocation is in force.
+    Resized,
     /// The hook before a container's end begins.
     PreStopping(ContainerId),
     /// A container has stopped.

@@ -5,6 +5,7 @@
 mod hooks;
 mod limit;
 mod prepare;
+mod resize;
 mod start;
 mod stop;
 
@@ -68,6 +69,7 @@ pub async fn carry_out(job: Job, actions: Vec<Action>, reports: Reports, orders:
                 let stop = Stop { id, name, grace, why, after, hook };
                 run.stop_container(stop).boxed()
             }
+            Action::Resize(list) => run.resize(list).boxed(),
             Action::ResetContainers(list) => run.reset_containers(list).boxed(),
             Action::RemoveContainer(id) => run.remove_container(id).boxed(),
             Action::StopSandbox(id) => run.stop_sandbox(id).boxed(),

@@ -16,11 +16,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::api::Api;
 use crate::model::node::Totals;
 use crate::model::{PodRef, PodUid};
+use crate::pods::resize::Pending;
 
 pub use fit::Demand;
 pub use sysctls::Allowlist;
@@ -64,12 +65,13 @@ pub struct Admission {
     allocatable: Totals,
     sysctls: Allowlist,
     admitted: Mutex<BTreeMap<PodUid, Demand>>,
+    freed: Notify,
 }
 
 impl Admission {
     /// Of a node. `unsafe_sysctls`: patterns of `allowedUnsafeSysctls`.
     pub fn new(api: Arc<dyn Api>, node: watch::Receiver<Option<Arc<Node>>>, allocatable: Totals, unsafe_sysctls: &[String]) -> Self {
-        Self { api, node, allocatable, sysctls: Allowlist::new(unsafe_sysctls), admitted: Mutex::default() }
+        Self { api, node, allocatable, sysctls: Allowlist::new(unsafe_sysctls), admitted: Mutex::default(), freed: Notify::new() }
     }
 
     /// Decides about a pod that has no worker yet.
@@ -96,7 +98,33 @@ impl Admission {
 
     /// A pod takes nothing any more.
     pub fn release(&self, uid: &PodUid) {
-        self.lock().remove(uid);
+        if self.lock().remove(uid).is_some() {
+            self.freed.notify_one();
+        }
+    }
+
+    /// Ends when a pod that was in has gone since the last time. May be dropped at any time.
+    pub async fn freed(&self) {
+        self.freed.notified().await;
+    }
+
+    /// Whether a pod that is in may take what its spec now asks for. If so, that is counted from now on.
+    pub fn resize(&self, pod: &Pod) -> Result<(), Pending> {
+        let (uid, demand) = (PodRef::of(pod).uid, Demand::of(pod));
+        let node = self.node.borrow().clone();
+        let room = fit::Room::of(node.as_deref(), &self.allocatable);
+        let mut admitted = self.lock();
+        if let Some(lack) = fit::lacking(&demand, [].iter(), &room).first() {
+            let fit::Lack { name, requested, capacity, .. } = lack;
+            let message = format!("Node didn't have enough capacity: {name}, requested: {requested}, capacity: {capacity}");
+            return Err(Pending { reason: "Infeasible", message });
+        }
+        let others = admitted.iter().filter(|(other, _)| **other != uid).map(|(_, demand)| demand);
+        if let Some(lack) = fit::lacking(&demand, others, &room).first() {
+            return Err(Pending { reason: "Deferred", message: lack.rejection().message });
+        }
+        admitted.insert(uid, demand);
+        Ok(())
     }
 
     fn check(&self, pod: &Pod, node: Option<&Node>, demand: &Demand) -> Decision {

@@ -8,7 +8,7 @@ use super::sync::newest;
 use super::{Action, Plan, View, Why, order};
 use crate::model::hash::container_hash;
 use crate::pods::memory::wait;
-use crate::pods::{restarts, spec};
+use crate::pods::{resize, restarts, spec};
 use crate::runtime::{Container, ContainerPhase, Sandbox};
 
 /// How long a container that was made may take to start before it counts as left behind.
@@ -17,6 +17,7 @@ const START_TIME: Duration = Duration::from_secs(3);
 /// Stops what lives outside the current sandbox, containers whose definition changed, and containers in no known state.
 pub(super) fn stop(view: &View, pod: &Pod, current: Option<&Sandbox>, plan: &mut Plan) {
     let grace = Duration::from_secs(spec::grace_period(pod));
+    let due = resize::due(view, pod);
     for c in &view.observed.containers {
         let (why, grace) = match c.phase {
             ContainerPhase::Running if current.is_none_or(|s| s.id != c.sandbox) => (Why::SandboxChanged, grace),
@@ -24,6 +25,7 @@ pub(super) fn stop(view: &View, pod: &Pod, current: Option<&Sandbox>, plan: &mut
             ContainerPhase::Running if changed(pod, c) => (Why::DefinitionChanged, grace),
             // Several live instances of one container: only the newest is kept.
             ContainerPhase::Running if newest(view, &c.name).is_some_and(|n| n.id != c.id) => (Why::NewerInstance, grace),
+            ContainerPhase::Running if due.iter().any(|due| due.restart && due.id == c.id) => (Why::Resized, grace),
             ContainerPhase::Running => match failed_probe(view, pod, c) {
                 Some((why, own)) => (why, own.unwrap_or(grace)),
                 None => continue,

@@ -18,6 +18,7 @@ use k8s_openapi::api::core::v1::{Container as Spec, Pod, PodStatus};
 
 use super::memory::Memory;
 use super::probes::{Before, Verdict, Verdicts};
+use super::resize::{Due, Resize};
 use super::stage::{End, Stage};
 use crate::model::{ContainerId, SandboxId};
 use crate::runtime::{Container, ContainerPhase, ObservedPod};
@@ -43,6 +44,8 @@ pub struct View<'a> {
     pub verdicts: &'a Verdicts,
     /// The node has ended the pod, and why.
     pub end: Option<&'a End>,
+    /// What the pod may use, and what of that is new.
+    pub resize: &'a Resize,
     /// Failures and crash loops.
     pub memory: &'a Memory,
     /// Nanoseconds since the epoch.
@@ -105,6 +108,8 @@ pub enum Action {
         /// The hook before the end is run, if there is one: it has not been before.
         hook: bool,
     },
+    /// Give the pod's cgroup and these running containers the limits that are allocated.
+    Resize(Vec<Due>),
     /// Remove containers, one after the other, so that all of them begin anew. Their logs stay.
     ResetContainers(Vec<Reset>),
     /// Remove a dead container that nobody needs any more, with its log.

@@ -4,8 +4,7 @@ use k8s_openapi::api::core::v1::{Container as Spec, Pod};
 
 use super::{Action, Plan, Start, View, VolumeState, anew, is_alive, leftovers};
 use crate::pods::memory::{Memory, Subject};
-use crate::pods::restarts;
-use crate::pods::spec;
+use crate::pods::{resize, restarts, spec};
 use crate::runtime::{Container, ContainerPhase, Sandbox};
 
 /// Plans for a pod that shall run.
@@ -53,6 +52,7 @@ pub fn plan(view: &View, pod: &Pod) -> Plan {
     if !usable {
         return plan;
     }
+    resize(view, pod, &mut plan);
     let ready = init_containers(view, pod, sandbox, &mut plan);
     if ready {
         regular_containers(view, pod, sandbox, &mut plan);
@@ -65,6 +65,18 @@ pub fn plan(view: &View, pod: &Pod) -> Plan {
         Some(_) => {}
     }
     plan
+}
+
+/// New limits, in force without a restart.
+fn resize(view: &View, pod: &Pod, plan: &mut Plan) {
+    let due: Vec<_> = resize::due(view, pod).into_iter().filter(|due| !due.restart).collect();
+    if due.is_empty() && !view.resize.changed {
+        return;
+    }
+    match view.memory.waits_until(&Subject::Resize, view.now) {
+        Some(at) => plan.wait(at),
+        None => plan.actions.push(Action::Resize(due)),
+    }
 }
 
 /// Whether every container has ended for good, so that the pod goes down by itself.

@@ -44,6 +44,7 @@ impl Case {
             volumes: self.volumes,
             verdicts: &self.verdicts,
             end: self.end.as_ref(),
+            resize: &crate::pods::resize::NONE,
             memory: &self.memory,
             now: self.now,
         }
@@ -66,6 +67,7 @@ fn brief(action: &Action) -> String {
             let each: Vec<_> = list.iter().map(|s| format!("{}#{}", s.name, s.restart_count)).collect();
             format!("start {}", each.join(","))
         }
+        Action::Resize(list) => format!("resize {}", list.iter().map(|d| d.id.to_string()).collect::<Vec<_>>().join(",")),
         Action::ResetContainers(list) => {
             list.iter().map(|r| format!("reset {}{}", r.id, if r.stop { "!" } else { "" })).collect::<Vec<_>>().join(", ")
         }

@@ -25,6 +25,8 @@ pub enum Why {
     },
     /// The hook after its start has failed.
     FailedPostStart,
+    /// Its resources have changed, and its policy for that is to restart.
+    Resized,
     /// All containers of the pod begin anew.
     BeginAnew,
     /// There is a newer instance of the container.
@@ -51,6 +53,7 @@ impl Why {
                 format!("{kind} {name} failed {probe} probe{}", if restarts { ", will be restarted" } else { "" })
             }
             Self::FailedPostStart => "FailedPostStartHook".to_owned(),
+            Self::Resized => format!("{kind} {name} resize requires restart"),
             Self::BeginAnew => "killing".to_owned(),
             Self::NewerInstance => format!("{kind} {name} has a newer instance"),
         }
@@ -59,7 +62,7 @@ impl Why {
     /// Whether another instance follows, whatever the restart policy says about the end of this one; `None` where that is asked.
     pub fn is_replaced(self) -> Option<bool> {
         match self {
-            Self::DefinitionChanged => Some(true),
+            Self::DefinitionChanged | Self::Resized => Some(true),
             Self::FailedProbe { restarts, .. } => Some(restarts),
             Self::Stopping | Self::SandboxChanged | Self::UnknownState | Self::FailedPostStart | Self::BeginAnew | Self::NewerInstance => {
                 None

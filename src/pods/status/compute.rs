@@ -9,9 +9,10 @@ use super::containers::{EXIT_UNKNOWN, Kind, unseen_end};
 use super::{conditions, containers, phase};
 use crate::model::clock::api_time;
 use crate::model::qos::QosClass;
+use crate::pods::memory::Subject;
 use crate::pods::plan::{View, VolumeState, anew};
-use crate::pods::spec;
 use crate::pods::stage::{End, Stage};
+use crate::pods::{resize, spec};
 
 /// All that a status depends on.
 #[derive(Debug, Clone, Copy)]
@@ -73,13 +74,14 @@ pub fn compute(inputs: &Inputs) -> Option<PodStatus> {
     }
     status.phase = Some(decide_phase(inputs, &status, stopped).to_owned());
     addresses(inputs, &mut status);
+    own_resources(inputs, &mut status);
     let sandbox_ready = inputs.view.observed.sandboxes.first().is_some_and(|s| {
         // Here the sandbox is made beside the volumes; upstream makes it after them, and the condition tells of both.
         let volumes = inputs.view.volumes != VolumeState::Missing || inputs.view.observed.containers.iter().any(|c| c.sandbox == s.id);
         s.ready && (s.host_network || !s.ips.is_empty()) && volumes
     });
     let restarting = anew::is_possible(pod).then(|| anew::is_under_way(&inputs.view, pod));
-    let facts = Facts { sandbox_ready, restarting };
+    let facts = Facts { sandbox_ready, restarting, resize: inputs.view.resize, resizing: resizing(&inputs.view, pod) };
     let mut all = conditions::conditions(pod, &status, previous, facts, inputs.view.now);
     all.extend(conditions::foreign_conditions(previous));
     if let Some(message) = inputs.view.end.and_then(|end| end.disruption) {
@@ -87,6 +89,20 @@ pub fn compute(inputs: &Inputs) -> Option<PodStatus> {
     }
     status.conditions = Some(all);
     Some(status)
+}
+
+/// An allocation is not in force yet, and what went wrong with the last try, if anything did.
+fn resizing(view: &View, pod: &Pod) -> Option<Option<String>> {
+    let under_way = view.stage.cause().is_none() && (view.resize.changed || !resize::due(view, pod).is_empty());
+    under_way.then(|| view.memory.problems.get(&Subject::Resize).map(|problem| problem.message.clone()))
+}
+
+/// The pod's own resources, where it has any: those that are allocated, and those that are in force.
+fn own_resources(inputs: &Inputs, status: &mut PodStatus) {
+    let Some(own) = inputs.view.pod.and_then(|pod| pod.spec.as_ref()?.resources.clone()) else { return };
+    status.allocated_resources.clone_from(&own.requests);
+    let before = inputs.previous.resources.clone().filter(|_| inputs.view.resize.changed);
+    status.resources = before.or(Some(own));
 }
 
 /// A pod that never ran here (upstream: `kubelet.go`, `rejectPod`).

@@ -6,18 +6,32 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 
 use crate::model::clock::api_time;
 use crate::pods::plan::anew;
+use crate::pods::resize::Resize;
 use crate::pods::spec;
 
 /// Types that the node writes; others belong to somebody else and are never touched.
-pub const OWNED: [&str; 6] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", anew::CONDITION];
+pub const OWNED: [&str; 8] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    anew::CONDITION,
+    "PodResizePending",
+    "PodResizeInProgress",
+];
 
 /// What conditions depend on beside the status.
-#[derive(Debug, Clone, Copy)]
-pub struct Facts {
+#[derive(Debug, Clone)]
+pub struct Facts<'a> {
     /// There is a ready sandbox with its network.
     pub sandbox_ready: bool,
     /// All containers begin anew; `None` for a pod whose never do.
     pub restarting: Option<bool>,
+    /// What the pod may use.
+    pub resize: &'a Resize,
+    /// New limits are on their way, and what went wrong with them.
+    pub resizing: Option<Option<String>>,
 }
 
 /// Conditions that somebody else writes.
@@ -65,6 +79,8 @@ pub fn conditions(pod: &Pod, status: &PodStatus, previous: &PodStatus, facts: Fa
         Some(containers_ready),
         Some(Verdict::holds()),
         facts.restarting.map(|restarting| begins_anew(phase, restarting)),
+        facts.resize.pending.clone().map(|p| Verdict { holds: true, reason: Some(p.reason), message: Some(p.message) }),
+        facts.resizing.map(|error| Verdict { holds: true, reason: error.is_some().then_some("Error"), message: error }),
     ];
     OWNED.iter().zip(verdicts).filter_map(|(kind, verdict)| Some(condition(kind, verdict?, pod, previous, now))).collect()
 }

@@ -9,7 +9,7 @@ use super::compute::Inputs;
 use crate::model::clock::api_time;
 use crate::pods::memory::Subject;
 use crate::pods::plan::{View, anew, will_restart};
-use crate::pods::spec;
+use crate::pods::{resize, spec};
 use crate::runtime::{Container, ContainerPhase};
 
 /// Reason of a container that was removed so that all of its pod's begin anew.
@@ -64,6 +64,9 @@ fn status(inputs: &Inputs, spec: &Spec, previous: Option<&ContainerStatus>, kind
             // A record that was told and is gone since (made, never started, removed) takes no restart back.
             status.restart_count = status.restart_count.max(previous.map_or(0, |p| p.restart_count));
             status.last_state = before.map(|c| terminated(inputs, c)).or_else(|| older_end(inputs, previous, record));
+            if is_due(inputs, record) {
+                status.resources = previous.and_then(|p| p.resources.clone()).or(status.resources.take());
+            }
             if record.phase == ContainerPhase::Running && kind != Kind::Ephemeral {
                 let verdict = inputs.view.verdict(spec, record);
                 status.started = Some(verdict.started);
@@ -88,6 +91,11 @@ fn status(inputs: &Inputs, spec: &Spec, previous: Option<&ContainerStatus>, kind
         status.ready = end.is_some_and(|t| t.exit_code == 0);
     }
     status
+}
+
+/// What is allocated to a running container is not in force yet: what it had is.
+fn is_due(inputs: &Inputs, record: &Container) -> bool {
+    inputs.view.pod.is_some_and(|pod| resize::due(&inputs.view, pod).iter().any(|due| due.id == record.id))
 }
 
 fn from_record(inputs: &Inputs, status: &mut ContainerStatus, record: &Container) {

@@ -11,7 +11,8 @@ const CLEARABLE: [&str; 6] = ["reason", "message", "podIP", "podIPs", "container
 
 /// A strategic merge patch of `pods/status`. Conditions merge by type, so only the owned ones are named and those of others stay;
 /// `podIPs` merge by address, so they are replaced as a whole. The UID makes it fail for a namesake.
-pub fn patch(pod: &PodRef, status: &PodStatus) -> Value {
+/// Conditions of the node that `sent` had and `status` has not are taken away.
+pub fn patch(pod: &PodRef, status: &PodStatus, sent: Option<&PodStatus>) -> Value {
     let mut fields = match serde_json::to_value(status) {
         Ok(Value::Object(fields)) => fields,
         _ => Map::new(),
@@ -29,9 +30,13 @@ pub fn patch(pod: &PodRef, status: &PodStatus) -> Value {
         let by_node =
             |c: &Value| c.get("type") == Some(&json!("DisruptionTarget")) && c.get("reason") == Some(&json!("TerminationByKubelet"));
         conditions.retain(|c| place(c).is_some() || by_node(c));
+        let is_there = |kind: &str| status.conditions.iter().flatten().any(|c| c.type_ == kind);
+        let before = sent.into_iter().flat_map(|s| s.conditions.iter().flatten()).map(|c| &*c.type_);
+        let gone = before.filter(|kind| OWNED.contains(kind) && !is_there(kind));
+        conditions.extend(gone.map(|kind| json!({"$patch": "delete", "type": kind})));
         // The API server keeps no order between the conditions of several writers.
         conditions.sort_by_key(place);
-        for condition in conditions.iter_mut().filter_map(Value::as_object_mut) {
+        for condition in conditions.iter_mut().filter_map(Value::as_object_mut).filter(|c| !c.contains_key("$patch")) {
             condition.entry("reason").or_insert(Value::Null);
             condition.entry("message").or_insert(Value::Null);
         }

@@ -45,6 +45,7 @@ impl Case {
             volumes: crate::pods::plan::VolumeState::Ready,
             verdicts: &self.verdicts,
             end: self.end.as_ref(),
+            resize: &crate::pods::resize::NONE,
             memory: &self.memory,
             now: self.now,
         };
@@ -199,7 +200,7 @@ fn readiness_gates_and_others_conditions() {
     assert_eq!(condition(&status, "Ready").0, "True");
     assert_eq!(condition(&status, "gate").0, "True", "others' conditions are kept");
     let pod = PodRef { namespace: "default".into(), name: "web".into(), uid: "u1".into() };
-    let patch = super::patch::patch(&pod, &status);
+    let patch = super::patch::patch(&pod, &status, None);
     let kinds: Vec<_> = patch["status"]["conditions"].as_array().expect("a list").iter().map(|c| c["type"].clone()).collect();
     assert!(!kinds.contains(&"gate".into()) && kinds.len() == 5, "but never written: {kinds:?}");
     assert_eq!(patch["metadata"]["uid"], "u1");

@@ -4,10 +4,17 @@ use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
 
 use super::writer::Urgency;
 
-/// At once: a phase other than Pending, readiness, an address, a container that ran, ended or can't run. All else waits a moment for company.
+/// At once: a phase other than Pending, readiness, an address, a container that ran, ended or can't run, a resize. All else waits a moment for company.
 pub fn urgency(old: &PodStatus, new: &PodStatus) -> Urgency {
     let phase = old.phase != new.phase && new.phase.as_deref() != Some("Pending");
-    if phase || ready(old) != ready(new) || telling(old) != telling(new) { Urgency::Now } else { Urgency::Soon }
+    let now = phase || ready(old) != ready(new) || telling(old) != telling(new) || resizing(old) != resizing(new);
+    if now { Urgency::Now } else { Urgency::Soon }
+}
+
+/// How far a resize is, on which somebody waits.
+fn resizing(status: &PodStatus) -> Vec<(&str, Option<&str>)> {
+    let conditions = status.conditions.iter().flatten().filter(|c| c.type_.starts_with("PodResize"));
+    conditions.map(|c| (&*c.type_, c.reason.as_deref())).collect()
 }
 
 /// Containers that wait in a crash loop, and did not before, or for an earlier end.

@@ -148,7 +148,7 @@ struct Shown {
 impl Shown {
     fn new(pod: &PodRef, version: Version, status: &PodStatus) -> Self {
         let mut hasher = DefaultHasher::new();
-        patch(pod, status).to_string().hash(&mut hasher);
+        patch(pod, status, None).to_string().hash(&mut hasher);
         Self { version, fields: hasher.finish() }
     }
 }
@@ -255,8 +255,16 @@ fn start_due(api: &Arc<dyn Api>, entries: &mut HashMap<PodUid, Entry>, calls: &m
         let (api, pod, uid) = (Arc::clone(api), entry.pod.clone(), uid.clone());
         match body {
             Some(status) => {
+                let sent = entry.sent.clone();
                 calls.spawn(async move {
-                    (uid, outcome(api.patch_pod_status(&pod, patch(&pod, &status)).await.map(|pod| Done::Patched(status, Box::new(pod)))))
+                    (
+                        uid,
+                        outcome(
+                            api.patch_pod_status(&pod, patch(&pod, &status, sent.as_deref()))
+                                .await
+                                .map(|pod| Done::Patched(status, Box::new(pod))),
+                        ),
+                    )
                 });
             }
             None if entry.finish => {
@@ -308,5 +316,5 @@ fn settle(entries: &mut HashMap<PodUid, Entry>, uid: &PodUid, done: Done) {
 
 /// Whether two statuses lead to the same patch: fields of others don't count.
 fn same(pod: &PodRef, old: Option<&PodStatus>, new: &PodStatus) -> bool {
-    old.is_some_and(|old| old == new || patch(pod, old) == patch(pod, new))
+    old.is_some_and(|old| old == new || patch(pod, old, None) == patch(pod, new, None))
 }

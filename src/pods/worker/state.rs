@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::time::Instant;
 
 use crate::api::events::EventType;
-use crate::model::PodRef;
 use crate::model::clock::until;
+use crate::model::{ContainerId, PodRef};
 use crate::pods::act::Job;
 use crate::pods::context::Context;
 use crate::pods::log_files;
@@ -17,6 +17,7 @@ use crate::pods::mailbox::{Letters, Mailbox};
 use crate::pods::plan::{View, VolumeState, finished};
 use crate::pods::probes::{self, Verdicts};
 use crate::pods::progress::Progress;
+use crate::pods::resize::{self, Resize, Resources};
 use crate::pods::spec;
 use crate::pods::stage::{Cause, End, Event, Stage};
 use crate::pods::status::{self, Inputs};
@@ -44,6 +45,7 @@ pub struct Worker {
     blind_until: Option<Instant>,
     volumes: Option<Arc<PodVolumes>>,
     mailbox: Arc<Mailbox>,
+    resize: Resize,
     verdicts: Verdicts,
     prober: Option<probes::Handle>,
     end: Option<End>,
@@ -69,6 +71,7 @@ impl Worker {
             blind_until: None,
             volumes: None,
             mailbox,
+            resize: Resize::default(),
             verdicts: Verdicts::default(),
             prober: None,
             end: None,
@@ -85,6 +88,13 @@ impl Worker {
     pub(super) fn receive(&mut self, letters: Letters) {
         if let Some(pod) = letters.desired {
             self.take_object(*pod);
+        }
+        if let Some(granted) = letters.granted {
+            self.take_resources(&granted);
+        }
+        if let Some(pending) = letters.pending.filter(|pending| *pending != self.resize.pending) {
+            self.resize.pending = pending;
+            self.published = false;
         }
         self.gone |= letters.gone;
         self.look |= letters.look;
@@ -128,6 +138,19 @@ impl Worker {
             // Labels and annotations may be files in a volume.
             self.refresh_at = Some(Instant::now());
         }
+        self.resize.changed |= self.pod.as_ref().is_some_and(|old| Resources::of(old) != Resources::of(&pod));
+        self.resize.wanted = resize::limits(&pod, &self.ctx.translate);
+        self.pod = Some(Arc::new(pod));
+        self.published = false;
+    }
+
+    /// Resources are allocated that the object as it came did not have yet.
+    fn take_resources(&mut self, granted: &Resources) {
+        let Some(old) = &self.pod else { return };
+        let mut pod = Pod::clone(old);
+        granted.put_into(&mut pod);
+        self.resize.changed |= Resources::of(old) != *granted;
+        self.resize.wanted = resize::limits(&pod, &self.ctx.translate);
         self.pod = Some(Arc::new(pod));
         self.published = false;
     }
@@ -162,6 +185,7 @@ impl Worker {
             },
             verdicts: &self.verdicts,
             end: self.end.as_ref(),
+            resize: &self.resize,
             memory: &self.memory,
             now: self.ctx.clock.now(),
         }
@@ -306,7 +330,17 @@ impl Worker {
                 if let Some(exit) = start.previous_exit {
                     self.memory.restarted(&start.name, exit, now, self.ctx.settings.crash_loop_max);
                 }
+                let id = record.id.clone();
                 self.put(record, true);
+                self.limited(&id);
+            }
+            Progress::Limited(id) => self.limited(&id),
+            Progress::Resized => {
+                self.resize.changed = false;
+                if let Some(pod) = &self.pod {
+                    let message = resize::message("completed", pod, None);
+                    self.ctx.recorder.pod_event(&self.name, None, EventType::Normal, "ResizeCompleted", message);
+                }
             }
             Progress::PreStopping(id) => {
                 self.memory.pre_stopped.insert(id);
@@ -315,6 +349,7 @@ impl Worker {
             Progress::ContainerRemoved(id) => {
                 self.memory.decided.remove(&id);
                 self.memory.pre_stopped.remove(&id);
+                self.memory.in_force.remove(&id);
                 self.observed.containers.retain(|c| c.id != id);
             }
             Progress::Released => {
@@ -329,6 +364,14 @@ impl Worker {
             }
             Progress::Succeeded(subject) => self.memory.succeeded(&subject),
             Progress::Uncertain => self.look = true,
+        }
+    }
+
+    /// An instance has the limits that are allocated to its container.
+    fn limited(&mut self, id: &ContainerId) {
+        let name = self.observed.containers.iter().find(|c| c.id == *id).map(|c| &*c.name);
+        if let Some(limits) = name.and_then(|name| self.resize.wanted.get(name)) {
+            self.memory.in_force.insert(id.clone(), *limits);
         }
     }
 

@@ -29,6 +29,23 @@ pub use sandbox::{SandboxInput, sandbox_config};
 
 use super::host::HostTraits;
 
+/// What a container of a pod may use, as the runtime is told it when it is made and when that changes.
+pub fn container_resources(
+    pod: &k8s_openapi::api::core::v1::Pod,
+    container: &k8s_openapi::api::core::v1::Container,
+    settings: &TranslateSettings,
+) -> proto::cri::LinuxContainerResources {
+    resources::container(pod, container, settings)
+}
+
+/// What the sandbox costs, and what all containers use together.
+pub fn sandbox_resources(
+    pod: &k8s_openapi::api::core::v1::Pod,
+    settings: &TranslateSettings,
+) -> (proto::cri::LinuxContainerResources, proto::cri::LinuxContainerResources) {
+    (resources::overhead(pod, settings), resources::sandbox(pod, settings))
+}
+
 /// The node's settings that pods are translated with. They don't change while the agent runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TranslateSettings {

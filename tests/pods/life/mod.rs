@@ -12,5 +12,6 @@ mod others;
 mod probes;
 mod records;
 mod redefined;
+mod resize;
 mod restarts;
 mod termination;
