@@ -29,6 +29,7 @@ use crate::pods::context::Context;
 use crate::pods::directory::Directory;
 use crate::pods::heartbeat::Heartbeat;
 use crate::pods::images::Images;
+use crate::pods::mirrors::Mirrors;
 use crate::pods::pleg::Pleg;
 use crate::pods::turns::Turns;
 use crate::pods::{manager, status};
@@ -201,7 +202,11 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
     tasks.spawn(writing);
     let images = Images::new(Arc::clone(&runtime), objects.clone(), &settings::images(&config.kubelet), node.refresher());
     let admission = Admission::new(Arc::clone(&api), node.node(), facts.allocatable, &config.kubelet.allowed_unsafe_sysctls);
+    let (mirrors, mirroring) = Mirrors::new(Arc::clone(&api), node.node());
+    tasks.spawn(mirroring);
     let ctx = Context {
+        mirrors,
+        sources: settings::sources(config, &facts.name),
         api,
         admission,
         runtime,

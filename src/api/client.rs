@@ -100,6 +100,13 @@ impl Api for KubeApi {
         answer.metadata.managed_fields = None;
         Ok(answer)
     }
+    async fn create_pod(&self, pod: &Pod) -> Result<Pod> {
+        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+        let request = in_namespace::<Pod>(&namespace).create(&PostParams::default(), json(pod));
+        let mut answer: Pod = self.call(|| format!("create mirror pod {}", PodRef::of(pod)), request).await?;
+        answer.metadata.managed_fields = None;
+        Ok(answer)
+    }
     async fn delete_pod(&self, pod: &PodRef, grace_period_seconds: i64) -> Result<()> {
         let same = Preconditions { uid: Some(pod.uid.to_string()), resource_version: None };
         let grace = u32::try_from(grace_period_seconds).unwrap_or(0);

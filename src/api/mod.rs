@@ -108,6 +108,8 @@ pub trait Api: Send + Sync + 'static {
     /// EndpointSlices of Services that are not headless.
     fn watch_endpoint_slices(&self) -> BoxStream<'static, WatchEvent<EndpointSlice>>;
 
+    /// Creates a pod: only a mirror of one of the node's own.
+    async fn create_pod(&self, pod: &Pod) -> Result<Pod>;
     /// Strategic merge patch of `pods/status`; `patch` holds `status` and `metadata.uid` as the precondition.
     async fn patch_pod_status(&self, pod: &PodRef, patch: Value) -> Result<Pod>;
     /// Deletes a pod with the given grace period in seconds, if the UID still matches.

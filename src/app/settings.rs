@@ -12,6 +12,7 @@ use crate::network::dns::ClusterDns;
 use crate::node::NodeSettings;
 use crate::pods::context::Settings as PodSettings;
 use crate::pods::images::ImageSettings;
+use crate::pods::sources;
 use crate::runtime::host::HostTraits;
 use crate::runtime::log::rotate::Policy;
 use crate::runtime::translate::TranslateSettings;
@@ -150,6 +151,19 @@ pub fn pods(config: &Config, facts: &NodeFacts, runtime_name: String) -> PodSett
         runtime_name,
         resolv_conf: path(&config.kubelet.resolv_conf),
         crash_loop_max: config.kubelet.crash_loop_back_off.max_container_restart_period,
+    }
+}
+
+/// For the node's own pods.
+pub fn sources(config: &Config, node: &str) -> sources::Settings {
+    let kubelet = &config.kubelet;
+    let headers = kubelet.static_pod_url_header.iter().flat_map(|(name, values)| values.iter().map(|value| (name.clone(), value.clone())));
+    sources::Settings {
+        node: node.to_owned(),
+        path: path(&kubelet.static_pod_path),
+        file_check: kubelet.file_check_frequency,
+        url: Some((kubelet.static_pod_url.clone(), headers.collect())).filter(|(url, _)| !url.is_empty()),
+        http_check: kubelet.http_check_frequency,
     }
 }
 

@@ -51,7 +51,7 @@ fn kubeadm_configuration() {
     assert_eq!(kubelet.image_endpoint(), "unix:///run/containerd/containerd.sock");
     assert_eq!(kubelet.eviction_hard.get("nodefs.available"), Some(&Threshold::Share(0.1)));
     assert_eq!(kubelet.container_log_max_size, Some(10 << 20));
-    assert_eq!(config.warnings, ["settings that are accepted but not acted on yet: staticPodPath, rotateCertificates"]);
+    assert_eq!(config.warnings, ["settings that are accepted but not acted on yet: rotateCertificates"]);
 }
 
 #[test]

@@ -61,6 +61,18 @@ pub struct KubeletConfiguration {
     pub sync_frequency: Duration,
     /// Directory (or file) of static pods, or empty.
     pub static_pod_path: PathBuf,
+    /// How often it is looked at, whatever the kernel tells of changes.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub file_check_frequency: Duration,
+    /// Where static pods are asked for, or empty.
+    #[serde(rename = "staticPodURL", default)]
+    pub static_pod_url: String,
+    /// What is sent along.
+    #[serde(rename = "staticPodURLHeader", default)]
+    pub static_pod_url_header: BTreeMap<String, Vec<String>>,
+    /// How often it is asked.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub http_check_frequency: Duration,
     /// Root of the container logs.
     pub pod_logs_dir: PathBuf,
 

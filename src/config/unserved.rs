@@ -9,9 +9,6 @@ use super::{Options, defaults};
 
 /// Dotted paths. Whoever implements one takes it off this list.
 const UNSERVED: &[&str] = &[
-    "staticPodPath",
-    "staticPodURL",
-    "staticPodURLHeader",
     "readOnlyPort",
     "tlsCurvePreferences",
     "rotateCertificates",
@@ -99,9 +96,9 @@ mod tests {
         let mut config = Map::new();
         defaults::fill(&mut config);
         assert_eq!(warning(&config), None);
-        config.insert("staticPodPath".to_owned(), json!("/etc/kubernetes/manifests"));
+        config.insert("kubeletCgroups".to_owned(), json!("/agents"));
         config.insert("memorySwap".to_owned(), json!({"swapBehavior": "LimitedSwap"}));
         let said = warning(&config);
-        assert_eq!(said.as_deref(), Some("settings that are accepted but not acted on yet: staticPodPath, memorySwap.swapBehavior"));
+        assert_eq!(said.as_deref(), Some("settings that are accepted but not acted on yet: kubeletCgroups, memorySwap.swapBehavior"));
     }
 }

@@ -9,6 +9,7 @@ use super::admission::Admission;
 use super::directory::Directory;
 use super::heartbeat::Heartbeat;
 use super::images::Images;
+use super::mirrors::Mirrors;
 use super::pleg::Pleg;
 use super::status::Writer;
 use super::turns::Turns;
@@ -30,6 +31,10 @@ pub struct Context {
     pub runtime: Arc<dyn Runtime>,
     /// Which pods may run here.
     pub admission: Admission,
+    /// What the API server knows of the node's own pods.
+    pub mirrors: Mirrors,
+    /// Where they come from.
+    pub sources: super::sources::Settings,
     /// Volumes.
     pub volumes: Arc<dyn Volumes>,
     /// Cgroups.

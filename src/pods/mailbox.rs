@@ -30,6 +30,8 @@ pub struct Letters {
     pub granted: Option<Resources>,
     /// What it asks for and does not get now; `None` inside if there is nothing.
     pub pending: Option<Option<Pending>>,
+    /// The mirror of a static pod.
+    pub mirror: Option<Box<Pod>>,
     /// What probes have come to, in order.
     pub probed: Vec<(ContainerId, Kind, bool)>,
     /// The node ends the pod. The first reason stands.
@@ -70,6 +72,11 @@ impl Mailbox {
     /// Why it does not get what it asks for.
     pub fn pending(&self, pending: Pending) {
         self.put(|l| l.pending = Some(Some(pending)));
+    }
+
+    /// The mirror of a static pod as it is now.
+    pub fn mirror(&self, pod: Pod) {
+        self.put(|l| l.mirror = Some(Box::new(pod)));
     }
 
     /// A probe of an instance has come to something new.

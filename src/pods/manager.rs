@@ -1,6 +1,6 @@
 //! The one owner of the set of pods: it starts a worker for each, tells it what came, and finds what nobody wants any more.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +15,15 @@ use super::admission::{Decision, Rejection};
 use super::context::Context;
 use super::log_files;
 use super::mailbox::Mailbox;
+use super::mirrors::{self, FullName};
 use super::resize::{self, Pending, Resources};
+use super::sources::{self, Delivery, Source};
 use super::spec;
 use super::stage::End;
 use super::worker;
 use crate::api::WatchEvent;
 use crate::api::events::EventType;
+use crate::model::hash::container_hash;
 use crate::model::{PodRef, PodUid};
 use crate::runtime::{self, ObservedPod, Outline};
 
@@ -40,10 +43,11 @@ pub async fn run(ctx: Arc<Context>, synced: watch::Sender<bool>) {
     // should it come later, it asks for another list.
     let mut hints = ctx.runtime.events();
     let _ = timeout(HINTS_FIRST, next(&mut hints)).await;
+    let (sources, mut deliveries) = sources::watch(&ctx.sources);
     let mut pods = ctx.api.watch_pods();
     let known = list(&ctx).await;
     let gate = Arc::clone(&ctx);
-    let mut manager = Manager::new(ctx, known);
+    let mut manager = Manager::new(ctx, known, sources);
     let mut relist = interval_at(Instant::now() + RELIST, RELIST);
     relist.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -51,6 +55,12 @@ pub async fn run(ctx: Arc<Context>, synced: watch::Sender<bool>) {
         tokio::select! {
             event = next(&mut pods) => {
                 manager.pod_event(event).await;
+                if manager.ready && !*synced.borrow() {
+                    synced.send_replace(true);
+                }
+            }
+            Some(delivery) = deliveries.next(), if !manager.sources.is_empty() => {
+                manager.delivered(delivery).await;
                 if manager.ready && !*synced.borrow() {
                     synced.send_replace(true);
                 }
@@ -66,6 +76,12 @@ pub async fn run(ctx: Arc<Context>, synced: watch::Sender<bool>) {
             () = gate.admission.freed(), if !(manager.waiting.is_empty() && manager.resizes.is_empty()) => manager.use_room().await,
         }
     }
+}
+
+/// Whether a mirror pod speaks of this static pod.
+fn carries_on(mirror: &Pod, pod: &Pod) -> bool {
+    let of = |pod: &Pod, name: &str| pod.metadata.annotations.as_ref().and_then(|a| a.get(name).cloned());
+    of(mirror, "kubernetes.io/config.mirror") == of(pod, "kubernetes.io/config.hash")
 }
 
 /// The next item of a stream that never ends while the process lives.
@@ -98,6 +114,8 @@ async fn list(ctx: &Context) -> HashMap<PodUid, ObservedPod> {
 
 struct Worker {
     name: PodRef,
+    /// The node's own pod: the API server has no say about it.
+    is_static: bool,
     mailbox: Arc<Mailbox>,
     /// It was told that its pod is gone.
     gone: bool,
@@ -124,7 +142,17 @@ struct Manager {
     /// What the runtime had at the start and nobody has asked for yet.
     known: HashMap<PodUid, ObservedPod>,
     /// The API server has told all pods once.
+    told: bool,
+    /// So have all other sources.
     ready: bool,
+    /// The node's own sources of pods.
+    sources: Vec<Source>,
+    /// What they want, by source.
+    statics: BTreeMap<Source, BTreeMap<PodUid, Pod>>,
+    /// UIDs under which pods of another agent's are carried on, by the UID that their manifest has here.
+    adopted: HashMap<PodUid, PodUid>,
+    /// Mirror pods, as the API server has them.
+    mirrors: BTreeMap<FullName, Pod>,
     /// The list that is being made, if any: it may take minutes, and no pod waits for it.
     lists: JoinSet<runtime::Result<Vec<Outline>>>,
     /// Something happened that no list shows yet.
@@ -136,7 +164,7 @@ struct Manager {
 }
 
 impl Manager {
-    fn new(ctx: Arc<Context>, known: HashMap<PodUid, ObservedPod>) -> Self {
+    fn new(ctx: Arc<Context>, known: HashMap<PodUid, ObservedPod>, sources: Vec<Source>) -> Self {
         Self {
             ctx,
             workers: HashMap::new(),
@@ -144,7 +172,12 @@ impl Manager {
             waiting: vec![],
             resizes: resize::Queue::default(),
             known,
+            told: false,
             ready: false,
+            sources,
+            statics: BTreeMap::new(),
+            adopted: HashMap::new(),
+            mirrors: BTreeMap::new(),
             lists: JoinSet::new(),
             relist: false,
             strangers: JoinSet::new(),
@@ -155,7 +188,15 @@ impl Manager {
     async fn pod_event(&mut self, event: WatchEvent<Pod>) {
         match event {
             WatchEvent::Snapshot(pods) => self.snapshot(pods).await,
+            WatchEvent::Applied(pod) if mirrors::is_mirror(&pod) => self.mirror(pod),
             WatchEvent::Applied(pod) => self.desired(pod).await,
+            WatchEvent::Deleted(pod) if mirrors::is_mirror(&pod) => {
+                let name = mirrors::full_name(&pod);
+                if self.mirrors.get(&name).is_some_and(|known| known.metadata.uid == pod.metadata.uid) {
+                    self.mirrors.remove(&name);
+                }
+                self.ctx.mirrors.gone(&pod);
+            }
             WatchEvent::Deleted(pod) => {
                 self.waiting.retain(|waiting| waiting.metadata.uid != pod.metadata.uid);
                 if let Some(worker) = self.workers.get_mut(&PodRef::of(&pod).uid) {
@@ -170,15 +211,100 @@ impl Manager {
         let wanted: HashSet<PodUid> = pods.iter().map(|p| PodRef::of(p).uid).collect();
         // Those that came first are let in first (upstream: `HandlePodAdditions`).
         pods.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|at| at.0));
-        for pod in pods {
+        let (mirrored, own): (Vec<Pod>, Vec<Pod>) = pods.into_iter().partition(mirrors::is_mirror);
+        let there: HashSet<FullName> = mirrored.iter().map(mirrors::full_name).collect();
+        for (_, gone) in self.mirrors.extract_if(.., |name, _| !there.contains(name)) {
+            self.ctx.mirrors.gone(&gone);
+        }
+        mirrored.into_iter().for_each(|pod| self.mirror(pod));
+        for pod in own {
             self.desired(pod).await;
         }
         self.waiting.retain(|pod| wanted.contains(&PodRef::of(pod).uid));
-        for (_, worker) in self.workers.iter_mut().filter(|(uid, _)| !wanted.contains(*uid)) {
+        for (_, worker) in self.workers.iter_mut().filter(|(uid, worker)| !worker.is_static && !wanted.contains(*uid)) {
             worker.gone();
         }
-        if !self.ready {
+        self.told = true;
+        self.become_ready().await;
+    }
+
+    /// What one of the node's own sources has.
+    async fn delivered(&mut self, (source, pods): Delivery) {
+        let pods: Vec<Pod> = pods.into_iter().map(|pod| self.adopt(pod)).collect();
+        let wanted = pods.into_iter().map(|pod| (PodRef::of(&pod).uid, pod)).collect();
+        self.statics.insert(source, wanted);
+        let known: HashSet<PodUid> = self.statics.values().flat_map(BTreeMap::keys).cloned().collect();
+        for (_, worker) in self.workers.iter_mut().filter(|(uid, worker)| worker.is_static && !worker.gone && !known.contains(*uid)) {
+            worker.gone();
+        }
+        self.start_statics().await;
+        self.become_ready().await;
+    }
+
+    /// Starts static pods, as far as no other one of the same name is still there: a changed manifest is another pod, and waits until the
+    /// one before it has ended.
+    async fn start_statics(&mut self) {
+        let wanted: Vec<Pod> = self.statics.values().flat_map(BTreeMap::values).cloned().collect();
+        for mut pod in wanted {
+            let name = PodRef::of(&pod);
+            let namesake = |worker: &Worker| worker.is_static && worker.name.name == name.name && worker.name.namespace == name.namespace;
+            if self.workers.values().any(namesake) {
+                continue;
+            }
+            let mirror = self.mirrors.get(&mirrors::full_name(&pod)).cloned();
+            if let Some(status) = mirror.as_ref().filter(|mirror| carries_on(mirror, &pod)).and_then(|mirror| mirror.status.clone()) {
+                // What an agent before this one has told of the pod.
+                pod.status = Some(status);
+            }
+            self.ctx.mirrors.want(&pod);
+            self.desired(pod).await;
+            if let (Some(mirror), Some(worker)) = (mirror, self.workers.get(&name.uid)) {
+                worker.mailbox.mirror(mirror);
+            }
+        }
+    }
+
+    /// A pod that another agent has brought from the same manifest, such as the control plane before this agent came, is carried on under
+    /// its UID, if what runs was made from the same containers.
+    fn adopt(&mut self, mut pod: Pod) -> Pod {
+        let own = PodRef::of(&pod);
+        let same = |observed: &&ObservedPod| {
+            let name = &observed.pod;
+            let foreign = !name.uid.as_str().starts_with(sources::UID_MARK);
+            let as_wanted =
+                |record: &crate::runtime::Container| spec::container(&pod, &record.name).is_some_and(|c| container_hash(c) == record.hash);
+            let named = name.name == own.name && name.namespace == own.namespace;
+            foreign && named && !observed.containers.is_empty() && observed.containers.iter().all(as_wanted)
+        };
+        let found = self.known.values().find(same).map(|observed| observed.pod.uid.clone());
+        if let Some(uid) = found.filter(|_| !self.ready) {
+            tracing::info!(pod = %own, %uid, "A static pod that another agent has started is carried on");
+            self.adopted.insert(own.uid.clone(), uid);
+        }
+        if let Some(uid) = self.adopted.get(&own.uid) {
+            pod.metadata.uid = Some(uid.to_string());
+            pod.metadata.annotations.get_or_insert_default().insert("kubernetes.io/config.hash".to_owned(), uid.to_string());
+        }
+        pod
+    }
+
+    /// A mirror pod is there, or has changed.
+    fn mirror(&mut self, pod: Pod) {
+        let name = mirrors::full_name(&pod);
+        self.ctx.mirrors.seen(&pod);
+        let is_of = |worker: &&Worker| worker.is_static && *worker.name.name == *name.1 && *worker.name.namespace == *name.0;
+        if let Some(worker) = self.workers.values().find(is_of).filter(|_| pod.metadata.deletion_timestamp.is_none()) {
+            worker.mailbox.mirror(pod.clone());
+        }
+        self.mirrors.insert(name, pod);
+    }
+
+    /// Only once every source has told what it wants is anything cleaned up.
+    async fn become_ready(&mut self) {
+        let all = self.told && self.sources.iter().all(|source| self.statics.contains_key(source));
+        if all && !self.ready {
             self.ready = true;
+            self.ctx.mirrors.synced();
             for (_, observed) in std::mem::take(&mut self.known) {
                 self.orphan(observed.pod.clone(), Some(observed));
             }
@@ -236,7 +362,11 @@ impl Manager {
         };
         // A UID that the first list doesn't hold can't be in the runtime: only this agent makes sandboxes.
         let observed = self.known.remove(&name.uid).unwrap_or_else(|| ObservedPod::empty(name.clone()));
+        let is_static = spec::is_static(&pod);
         self.spawn(name.clone(), Some(pod), observed);
+        if let Some(worker) = self.workers.get_mut(&name.uid) {
+            worker.is_static = is_static;
+        }
         if let (Some(end), Some(worker)) = (end, self.workers.get(&name.uid)) {
             worker.mailbox.end(end);
         }
@@ -348,7 +478,7 @@ impl Manager {
             worker.await;
             ended
         });
-        self.workers.insert(uid, Worker { name, mailbox, gone, again: None });
+        self.workers.insert(uid, Worker { name, is_static: false, mailbox, gone, again: None });
     }
 
     fn hint(&mut self, uid: &PodUid) {
@@ -436,6 +566,10 @@ impl Manager {
                 self.ctx.directory.remove(&uid);
                 self.resizes.forget(&uid);
                 let Some(worker) = self.workers.remove(&uid) else { return };
+                if worker.is_static {
+                    self.ctx.mirrors.unwant((worker.name.namespace.to_string(), worker.name.name.to_string()), &uid);
+                    return self.start_statics().await;
+                }
                 match worker.again {
                     Some(pod) => self.desired(*pod).await,
                     // A hint that came while the worker said good-bye.

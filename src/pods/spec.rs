@@ -20,6 +20,12 @@ fn of(pod: &Pod) -> Option<&PodSpec> {
     pod.spec.as_ref()
 }
 
+/// A pod that the node itself brings (upstream: `types/pod_update.go`, `IsStaticPod`).
+pub fn is_static(pod: &Pod) -> bool {
+    let source = pod.metadata.annotations.as_ref().and_then(|a| a.get("kubernetes.io/config.source"));
+    source.is_some_and(|source| source != "api")
+}
+
 /// Regular containers.
 pub fn containers(pod: &Pod) -> &[Container] {
     of(pod).map_or(&[], |s| &s.containers)

@@ -18,7 +18,8 @@ use kubelet_rs::pods::admission::Admission;
 use kubelet_rs::pods::context::{Context, Settings};
 use kubelet_rs::pods::directory::Directory;
 use kubelet_rs::pods::images::{ImageSettings, Images};
-use kubelet_rs::pods::{manager, status};
+use kubelet_rs::pods::mirrors::Mirrors;
+use kubelet_rs::pods::{manager, sources, status};
 use kubelet_rs::proxy::{Proxy, conntrack};
 use kubelet_rs::resources::fake::FakeCgroups;
 use kubelet_rs::runtime::Runtime;
@@ -49,6 +50,8 @@ pub struct World {
     pub runtime: FakeRuntime,
     pub cgroups: Arc<FakeCgroups>,
     pub mounts: Arc<FakeMounts>,
+    /// Whether agents have a folder of manifests.
+    pub manifests: bool,
     clock: Clock,
     root: TempDir,
 }
@@ -90,6 +93,7 @@ impl World {
             runtime: FakeRuntime::new(clock, injector.clone()),
             cgroups: Arc::default(),
             mounts: Arc::default(),
+            manifests: false,
             clock,
             root: tempfile::tempdir().expect("a directory"),
             injector,
@@ -118,7 +122,15 @@ impl World {
             ImageSettings { serialize_image_pulls: false, max_parallel_image_pulls: None, registry_pull_qps: 0, registry_burst: 0 };
         let directory = Arc::new(Directory::default());
         let admission = Admission::new(Arc::clone(&api), watch::channel(None).1, facts.allocatable, &[]);
+        let node: k8s_openapi::api::core::v1::Node =
+            serde_json::from_value(json!({"metadata": {"name": "node", "uid": "node-uid"}})).expect("a node");
+        let (mirrors, mirroring) = Mirrors::new(Arc::clone(&api), watch::channel(Some(Arc::new(node))).1);
+        tasks.spawn(mirroring);
+        let manifests = self.manifests.then(|| self.manifests_dir());
+        let sources = sources::Settings { node: "node".into(), path: manifests, file_check: 20 * S, ..Default::default() };
         let ctx = Context {
+            mirrors,
+            sources,
             api,
             admission,
             images: Images::new(Arc::clone(&runtime), objects.clone(), &images, Default::default()),
@@ -154,6 +166,11 @@ impl World {
             host: HostTraits::default(),
             facts,
         }
+    }
+
+    /// `staticPodPath`.
+    pub fn manifests_dir(&self) -> PathBuf {
+        self.root.path().join("manifests")
     }
 
     /// `rootDir`.

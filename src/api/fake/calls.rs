@@ -64,6 +64,17 @@ impl Api for FakeApi {
         self.call("patch_pod_status", effect).await
     }
 
+    async fn create_pod(&self, pod: &Pod) -> Result<Pod> {
+        let effect = async {
+            let there = self.pod(pod.metadata.namespace.as_deref().unwrap_or_default(), pod.metadata.name.as_deref().unwrap_or_default());
+            match there {
+                Some(_) => Err(error("create pod", ErrorKind::Conflict("it exists already".into()))),
+                None => Ok(self.put_pod(pod.clone())),
+            }
+        };
+        self.call("create_pod", effect).await
+    }
+
     async fn delete_pod(&self, pod: &PodRef, grace_period_seconds: i64) -> Result<()> {
         let effect = async {
             let mut state = self.lock();

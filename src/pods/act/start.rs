@@ -208,7 +208,8 @@ impl One<'_> {
     /// Services whose addresses become variables: those of the pod's namespace, and the API server's own.
     async fn services(&self) -> Result<ServiceMap, StartError> {
         let catalog = &self.run.job.ctx.services;
-        if timeout(SERVICES_WAIT, catalog.wait_synced()).await.is_err() {
+        // The node's own pods may be what makes the Services' source.
+        if !spec::is_static(self.pod) && timeout(SERVICES_WAIT, catalog.wait_synced()).await.is_err() {
             return Err(StartError::config("services have not yet been read at least once, cannot construct envvars"));
         }
         let api = ServiceName { namespace: "default".into(), name: "kubernetes".into() };

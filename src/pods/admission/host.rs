@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{Node, Pod};
 
 use super::Rejection;
+use crate::pods::spec;
 
 /// The label that a pod may ask for.
 const OS_LABEL: &str = "kubernetes.io/os";
@@ -35,14 +36,8 @@ pub(super) fn groups_policy(pod: &Pod, node: Option<&Node>) -> Result<(), Reject
     Ok(())
 }
 
-/// A pod that the node itself brings.
-pub(super) fn is_static(pod: &Pod) -> bool {
-    let source = pod.metadata.annotations.as_ref().and_then(|a| a.get("kubernetes.io/config.source"));
-    source.is_some_and(|source| source != "api")
-}
-
 /// A pod that others make room for (upstream: `types/pod_update.go`, `IsCriticalPod`).
 pub(super) fn is_critical(pod: &Pod) -> bool {
     let mirror = pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key("kubernetes.io/config.mirror"));
-    is_static(pod) || mirror || pod.spec.as_ref().and_then(|s| s.priority).is_some_and(|priority| priority >= CRITICAL_PRIORITY)
+    spec::is_static(pod) || mirror || pod.spec.as_ref().and_then(|s| s.priority).is_some_and(|priority| priority >= CRITICAL_PRIORITY)
 }

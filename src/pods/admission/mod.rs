@@ -22,6 +22,7 @@ use crate::api::Api;
 use crate::model::node::Totals;
 use crate::model::{PodRef, PodUid};
 use crate::pods::resize::Pending;
+use crate::pods::spec;
 
 pub use fit::Demand;
 pub use sysctls::Allowlist;
@@ -163,7 +164,7 @@ fn taints(pod: &Pod, node: &Node) -> Result<(), Rejection> {
     let tolerations = pod.spec.iter().flat_map(|s| s.tolerations.iter().flatten());
     let tolerated = |taint: &Taint| tolerations.clone().any(|toleration| tolerates(toleration, taint));
     let mut taints = node.spec.iter().flat_map(|s| s.taints.iter().flatten()).filter(|taint| taint.effect == "NoExecute");
-    if host::is_static(pod) || taints.all(tolerated) {
+    if spec::is_static(pod) || taints.all(tolerated) {
         return Ok(());
     }
     Err(Rejection::predicate("TaintToleration", "node(s) had taints that the pod didn't tolerate"))

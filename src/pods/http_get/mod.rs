@@ -60,13 +60,18 @@ pub enum Error {
 
 /// Asks once, redirects included, within `limit`.
 pub async fn get(request: &Get, limit: Duration) -> Result<Answer, Error> {
-    timeout(limit, follow(request)).await.unwrap_or_else(|_| Err(Error::Timeout(request.url())))
+    get_up_to(LONGEST_BODY, request, limit).await
 }
 
-async fn follow(first: &Get) -> Result<Answer, Error> {
+/// The same, and so many bytes of the body are read.
+pub async fn get_up_to(bytes: usize, request: &Get, limit: Duration) -> Result<Answer, Error> {
+    timeout(limit, follow(request, bytes)).await.unwrap_or_else(|_| Err(Error::Timeout(request.url())))
+}
+
+async fn follow(first: &Get, bytes: usize) -> Result<Answer, Error> {
     let mut request = first.clone();
     for _ in 0..REDIRECTS {
-        let response = once(&request).await?;
+        let response = once(&request, bytes).await?;
         match next(&request, &response.head) {
             Some(next) => request = next,
             None => return Ok(Answer { status: response.head.status().as_u16(), body: response.body }),
@@ -100,17 +105,17 @@ struct Raw {
     body: Vec<u8>,
 }
 
-async fn once(get: &Get) -> Result<Raw, Error> {
+async fn once(get: &Get, bytes: usize) -> Result<Raw, Error> {
     let failed = |reason: String| Error::Failed { url: get.url(), reason };
     let request = get.request().map_err(failed)?;
     let tcp = connect(&get.host, get.port).await.map_err(failed)?;
     if !get.https {
-        return exchange(tcp, request).await.map_err(|error| failed(reason_of(&error)));
+        return exchange(tcp, request, bytes).await.map_err(|error| failed(reason_of(&error)));
     }
     let name = ServerName::try_from(get.host.clone()).map_err(|error| failed(error.to_string()))?;
     let connector = tokio_rustls::TlsConnector::from(tls::config().map_err(|error| failed(error.to_string()))?);
     match connector.connect(name, tcp).await {
-        Ok(stream) => exchange(stream, request).await.map_err(|error| failed(reason_of(&error))),
+        Ok(stream) => exchange(stream, request, bytes).await.map_err(|error| failed(reason_of(&error))),
         Err(error) if is_plain(&error) => Err(Error::PlainServer(get.url())),
         Err(error) => Err(failed(error.to_string())),
     }
@@ -122,11 +127,11 @@ pub async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
     opened.map_err(|error| format!("dial tcp {}: {}", join(host, port), io_reason("connect", &error)))
 }
 
-async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, request: Request<Empty<Bytes>>) -> Result<Raw, hyper::Error> {
+async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, request: Request<Empty<Bytes>>, bytes: usize) -> Result<Raw, hyper::Error> {
     let (mut sender, connection) = http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(stream)).await?;
     let answer = async {
         let (parts, body) = sender.send_request(request).await?.into_parts();
-        Ok(Raw { head: Response::from_parts(parts, ()), body: read(body).await? })
+        Ok(Raw { head: Response::from_parts(parts, ()), body: read(body, bytes).await? })
     };
     let (mut connection, mut answer) = (pin!(connection), pin!(answer));
     let mut open = true;
@@ -140,12 +145,12 @@ async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, request: Request<
     }
 }
 
-async fn read(mut body: Incoming) -> Result<Vec<u8>, hyper::Error> {
+async fn read(mut body: Incoming, most: usize) -> Result<Vec<u8>, hyper::Error> {
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         bytes.extend(frame?.into_data().unwrap_or_default());
-        if bytes.len() >= LONGEST_BODY {
-            bytes.truncate(LONGEST_BODY);
+        if bytes.len() >= most {
+            bytes.truncate(most);
             break;
         }
     }

@@ -17,4 +17,4 @@ pub use compute::{Inputs, compute};
 pub use conditions::{foreign_conditions, replace_foreign_conditions};
 pub use containers::RESTARTING_ALL;
 pub use urgency::{new_crash_loops, urgency};
-pub use writer::Writer;
+pub use writer::{Urgency, Writer};

@@ -33,6 +33,8 @@ const LOOK_RETRY: Duration = Duration::from_secs(1);
 pub struct Worker {
     pub(super) ctx: Arc<Context>,
     pub(super) name: PodRef,
+    /// The object that the status goes to: the pod's own, or a static pod's mirror, as soon as there is one.
+    object: Option<PodRef>,
     /// The object, without its status.
     pub(super) pod: Option<Arc<Pod>>,
     pub(super) gone: bool,
@@ -62,6 +64,7 @@ impl Worker {
         Self {
             ctx,
             name,
+            object: None,
             pod: None,
             gone: false,
             stage: Stage::Syncing,
@@ -89,6 +92,9 @@ impl Worker {
         if let Some(pod) = letters.desired {
             self.take_object(*pod);
         }
+        if let Some(mirror) = letters.mirror {
+            self.take_mirror(*mirror);
+        }
         if let Some(granted) = letters.granted {
             self.take_resources(&granted);
         }
@@ -113,8 +119,11 @@ impl Worker {
         if self.pod.is_none() {
             // The first sight of the object: its status is where ours goes on from.
             self.status = Arc::new(theirs);
-            self.ctx.writer.base(&self.name, pod.metadata.resource_version.as_deref(), Arc::clone(&self.status));
-        } else {
+            if !spec::is_static(&pod) {
+                self.object = Some(self.name.clone());
+                self.ctx.writer.base(&self.name, pod.metadata.resource_version.as_deref(), Arc::clone(&self.status));
+            }
+        } else if !spec::is_static(&pod) {
             let foreign = status::foreign_conditions(&theirs);
             if foreign != status::foreign_conditions(&self.status) {
                 let mut mine = PodStatus::clone(&self.status);
@@ -153,6 +162,28 @@ impl Worker {
         self.resize.wanted = resize::limits(&pod, &self.ctx.translate);
         self.pod = Some(Arc::new(pod));
         self.published = false;
+    }
+
+    /// Another object has come to stand for the static pod, or the same one has changed. What it says of the pod counts for nothing,
+    /// but for the conditions that others write.
+    fn take_mirror(&mut self, mut mirror: Pod) {
+        let (object, version) = (PodRef::of(&mirror), mirror.metadata.resource_version.take());
+        let theirs = mirror.status.take().unwrap_or_default();
+        let foreign = status::foreign_conditions(&theirs);
+        if foreign != status::foreign_conditions(&self.status) {
+            let mut mine = PodStatus::clone(&self.status);
+            status::replace_foreign_conditions(&mut mine, foreign);
+            self.status = Arc::new(mine);
+            self.published = false;
+        }
+        if self.object.as_ref() == Some(&object) {
+            return self.ctx.writer.seen(&object.uid, version.as_deref(), theirs);
+        }
+        if let Some(old) = self.object.replace(object.clone()) {
+            self.ctx.writer.forget(&old.uid);
+        }
+        self.ctx.writer.base(&object, version.as_deref(), Arc::new(theirs));
+        self.ctx.writer.set(&object, Arc::clone(&self.status), status::Urgency::Now);
     }
 
     /// Somebody else has ended the pod, such as the pod garbage collector for a node that was out of reach: the phase stays as they set it,
@@ -402,7 +433,9 @@ impl Worker {
             let urgency = status::urgency(&self.status, &new);
             self.tell_back_offs(&new);
             self.status = Arc::new(new);
-            self.ctx.writer.set(&self.name, Arc::clone(&self.status), urgency);
+            if let Some(object) = &self.object {
+                self.ctx.writer.set(object, Arc::clone(&self.status), urgency);
+            }
         }
         if spec::has_ended(&self.status) {
             self.ctx.admission.release(&self.name.uid);
@@ -454,7 +487,9 @@ impl Worker {
     /// The last thing that a worker does.
     pub(super) fn farewell(&mut self) {
         self.ctx.admission.release(&self.name.uid);
-        self.ctx.writer.forget(&self.name.uid);
+        if let Some(object) = &self.object {
+            self.ctx.writer.forget(&object.uid);
+        }
         self.ctx.images.forget(&self.name.uid);
         log_files::remove_pod(&self.ctx.translate.pod_logs_dir, &self.name);
         tracing::info!(pod = %self.name, uid = %self.name.uid, "Nothing is left of the pod");

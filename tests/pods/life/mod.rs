@@ -14,4 +14,5 @@ mod records;
 mod redefined;
 mod resize;
 mod restarts;
+mod static_pods;
 mod termination;
