@@ -213,9 +213,13 @@ impl Manager {
         pods.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|at| at.0));
         let (mirrored, own): (Vec<Pod>, Vec<Pod>) = pods.into_iter().partition(mirrors::is_mirror);
         let there: HashSet<FullName> = mirrored.iter().map(mirrors::full_name).collect();
-        for (_, gone) in self.mirrors.extract_if(.., |name, _| !there.contains(name)) {
-            self.ctx.mirrors.gone(&gone);
-        }
+        self.mirrors.retain(|name, mirror| {
+            let is_there = there.contains(name);
+            if !is_there {
+                self.ctx.mirrors.gone(mirror);
+            }
+            is_there
+        });
         mirrored.into_iter().for_each(|pod| self.mirror(pod));
         for pod in own {
             self.desired(pod).await;
