@@ -27,7 +27,7 @@ async fn until(world: &World, what: &str, holds: impl Fn() -> bool) {
         if holds() {
             return;
         }
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        std::thread::park_timeout(std::time::Duration::from_millis(2));
         sleep(S / 5).await;
     }
     panic!("not in time: {what}\n{:#?}", world.state());
