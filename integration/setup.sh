@@ -90,14 +90,16 @@ if [ ! -x "$cache/bin/etcd/etcd" ]; then
 fi
 
 # --- Go tools ---------------------------------------------------------------------------------------------------------
-# build NAME FOLDER OUTPUT [go build arguments]: shows that it moves, and how long it has been at it.
+# build NAME FOLDER OUTPUT [-test] [go build arguments]: shows that it moves, and how long it has been at it.
 build() {
-  local name=$1 folder=$2 output=$3 log started=$SECONDS
+  local name=$1 folder=$2 output=$3 log started=$SECONDS command=(build)
   shift 3
+  # Vetting upstream's tests again takes a quarter of an hour.
+  [ "${1:-}" != -test ] || { command=(test -c -vet=off); shift; }
   mkdir -p "$(dirname "$output")"
   log=$(dirname "$output")/$name.log
   part=$output.part.$$
-  (cd "$folder" && CGO_ENABLED=0 exec go build -v -trimpath -o "$part" "$@") >"$log" 2>&1 9>&- &
+  (cd "$folder" && CGO_ENABLED=0 exec go "${command[@]}" -v -trimpath -o "$part" "$@") >"$log" 2>&1 9>&- &
   building=$!
   local shown=$SECONDS
   while kill -0 $building 2>/dev/null; do
@@ -170,3 +172,94 @@ if [ ! -e "$images/complete" ]; then
   say "setup: images built in $((SECONDS - started)) s"
 fi
 ln -sfn "$hash" "$cache/images/current"
+
+# --- upstream's suite ---------------------------------------------------------------------------------------------------
+# Only for those who ask for it: it takes minutes more.
+[ "${1:-}" = conformance ] || exit 0
+suites=$cache/bin/suites-$kubernetes
+go_tools suites "$suites" "$kubernetes_flags"
+if [ ! -x "$suites/e2e.test" ]; then
+  build e2e.test "$here/tools/suites" "$suites/e2e.test" -test -ldflags "$kubernetes_flags" k8s.io/kubernetes/test/e2e
+fi
+
+# The suite's shell scripts rely on what its own busybox does and Debian's does not, such as variables with a dash in their names.
+busybox=$cache/bin/busybox/busybox
+if [ ! -x "$busybox" ]; then
+  command -v make >/dev/null || die "make is not in PATH: apt-get install make"
+  work=$(mktemp -d)
+  say "setup: fetching the sources of busybox"
+  mirror=$(awk '/^URIs:/ {print $2; exit}' /etc/apt/sources.list.d/debian.sources 2>/dev/null || true)
+  [ -n "$mirror" ] || mirror=$(awk '$1 == "deb" {for (i = 2; i <= NF; i++) if ($i ~ /:\/\//) {print $i; exit}}' /etc/apt/sources.list)
+  [ -n "$mirror" ] || die "no Debian mirror is configured in /etc/apt"
+  printf 'Types: deb-src\nURIs: %s\nSuites: trixie\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n' "$mirror" >"$work/own.sources"
+  mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
+  own=(-qq -o Dir::Etc::sourcelist="$work/own.sources" -o Dir::Etc::sourceparts=/nonexistent -o Dir::State::lists="$work/lists"
+    -o Dir::Cache="$work/cache" -o APT::Sandbox::User=root)
+  (cd "$work" && apt-get "${own[@]}" update && apt-get "${own[@]}" source --download-only busybox) || die "could not fetch the sources of busybox from Debian"
+  started=$SECONDS
+  say "setup: building busybox, about a minute"
+  (cd "$work" && mkdir busybox && tar -xjf busybox_*.orig.tar.bz2 -C busybox --strip-components=1 && cd busybox &&
+    make defconfig && sed -i -e 's/# CONFIG_STATIC is not set/CONFIG_STATIC=y/' -e 's/^CONFIG_TC=y/# CONFIG_TC is not set/' .config &&
+    make -j"$(nproc)") >"$work/log" 2>&1 || { tail -n 20 "$work/log" >&2; die "building busybox failed"; }
+  mkdir -p "${busybox%/*}"
+  part=$busybox.part.$$
+  cp "$work/busybox/busybox" "$part"
+  mv "$part" "$busybox"
+  rm -rf "$work"
+  say "setup: built busybox in $((SECONDS - started)) s"
+fi
+
+hash=$(cat "$here/images/ocitar/main.go" "$busybox" "$suites/agnhost" "$suites/nonewprivs" "$here/setup.sh" | sha256sum | cut -c1-16)
+images=$cache/images/suites-$hash
+if [ ! -e "$images/complete" ]; then
+  started=$SECONDS
+  say "setup: building the images of the suite"
+  mkdir -p "$images"
+  work=$(mktemp -d)
+  build ocitar "$here/images" "$work/ocitar" ./ocitar
+  suite_image() { "$work/ocitar" -o "$images/$1.tar" -ref "registry.k8s.io/e2e-test-images/$2" "${@:3}"; }
+  base=$work/busybox
+  mkdir -p "$base"/{bin,etc,root,home,tmp,dev,sbin,usr/bin,usr/sbin,usr/lib,var/spool/mail,var/www}
+  chmod 1777 "$base/tmp"
+  chmod 700 "$base/root"
+  cp "$busybox" "$base/bin/busybox"
+  for applet in $("$busybox" --list); do [ "$applet" = busybox ] || ln -s busybox "$base/bin/$applet"; done
+  ln -s ../../bin/env "$base/usr/bin/env"
+  printf '%s\n' root:x:0:0:root:/root:/bin/sh daemon:x:1:1:daemon:/usr/sbin:/bin/false bin:x:2:2:bin:/bin:/bin/false \
+    www-data:x:33:33:www-data:/var/www:/bin/false nobody:x:65534:65534:nobody:/home:/bin/false >"$base/etc/passwd"
+  printf '%s\n' root:x:0: daemon:x:1: bin:x:2: tty:x:5: www-data:x:33: users:x:100: nogroup:x:65534: >"$base/etc/group"
+  suite_image busybox busybox:1.37.0-1 -cmd sh "$base"
+  suite_image nonroot nonroot:1.5 -cmd sh -user 1234 "$base"
+  cp -a "$base" "$work/nonewprivs"
+  mkdir -p "$work/nonewprivs/usr/local/bin"
+  cp "$suites/nonewprivs" "$work/nonewprivs/usr/local/bin/nnp"
+  chmod 6755 "$work/nonewprivs/usr/local/bin/nnp"
+  suite_image nonewprivs nonewprivs:1.4 -cmd nnp "$work/nonewprivs"
+  # agnhost on busybox in place of Alpine: nc, wget and nslookup are there, curl and dig are not.
+  agnhost=$work/agnhost
+  cp -a "$base" "$agnhost"
+  cp "$suites/agnhost" "$agnhost/agnhost"
+  ln -s agnhost "$agnhost/agnhost-2"
+  ln -s ../../bin/sh "$agnhost/usr/bin/bash"
+  ln -s sh "$agnhost/bin/bash"
+  upstream=$(cd "$here/tools/suites" && go list -m -f '{{.Dir}}' k8s.io/kubernetes)/test/images
+  install -m 644 "$upstream/agnhost/porter/localhost.crt" "$upstream/agnhost/porter/localhost.key" "$agnhost/"
+  mkdir -p "$agnhost/uploads" "$agnhost/home/user-defined-in-image"
+  chmod 777 "$agnhost/home/user-defined-in-image"
+  echo 'user-defined-in-image:x:1000:1000::/home/user-defined-in-image:/bin/sh' >>"$agnhost/etc/passwd"
+  printf '%s\n' user-defined-in-image:x:1000: group-defined-in-image:x:50000:user-defined-in-image >>"$agnhost/etc/group"
+  suite_image agnhost agnhost:2.63.0 -entrypoint /agnhost -cmd pause "$agnhost"
+  suite_image agnhost-prev agnhost:2.55 -entrypoint /agnhost -cmd pause "$agnhost"
+  # What serves a page or only has to run is served by agnhost.
+  for name in nautilus kitten; do
+    cp -a "$agnhost" "$work/$name"
+    install -m 644 "$upstream/$name"/html/* "$work/$name/"
+    suite_image $name $name:1.8 -entrypoint "/agnhost" -cmd test-webserver "$work/$name"
+  done
+  suite_image nginx nginx:1.15-4 -cmd "/agnhost test-webserver" "$agnhost"
+  suite_image nginx-new nginx:1.27-0 -cmd "/agnhost test-webserver" "$agnhost"
+  rm -rf "$work"
+  touch "$images/complete"
+  say "setup: images of the suite built in $((SECONDS - started)) s"
+fi
+ln -sfn "suites-$hash" "$cache/images/suites"

@@ -9,6 +9,7 @@ pub mod agent;
 pub mod bench;
 pub mod cgroups;
 pub mod client;
+pub mod conformance;
 pub mod control_plane;
 pub mod demo;
 pub mod error;

@@ -281,6 +281,8 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.snapshotter.v1.bt
   address = "{RUNTIME_SOCKET}"
 [plugins."io.containerd.internal.v1.opt"]
   path = "/var/lib/containerd/opt"
+[plugins."io.containerd.cri.v1.images".registry]
+  config_path = "{certs}"
 [plugins."io.containerd.cri.v1.images".pinned_images]
   sandbox = "registry.k8s.io/pause:3.10.2"
 [plugins."io.containerd.cri.v1.runtime"]
@@ -292,7 +294,15 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.snapshotter.v1.bt
   [plugins."io.containerd.cri.v1.runtime".cni]
     bin_dirs = ["/usr/lib/cni"]
     conf_dir = "{cni}"
+  [plugins."io.containerd.cri.v1.runtime".containerd]
+    default_runtime_name = "runc"
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+    # What upstream's suite expects of a cluster that has RuntimeClasses.
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.test-handler]
+      runtime_type = "io.containerd.runc.v2"
 "#,
+        certs = folder.join("certs.d").display(),
         cni = folder.join("cni").display()
     );
     write(&config, &text)?;

@@ -73,7 +73,8 @@ pub fn kubelet_rs() -> Result<PathBuf> {
     }
 }
 
-fn cache_dir() -> Result<PathBuf> {
+/// The folder of all that was built once.
+pub fn cache_dir() -> Result<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));

@@ -105,7 +105,8 @@ func layer(root string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return packed.Bytes(), w.Close()
+	err = w.Close()
+	return packed.Bytes(), err
 }
 
 func image(root []byte, ref string, entrypoint, cmd []string, user string) ([]byte, error) {
@@ -163,5 +164,7 @@ func archive(files map[string][]byte, blobs ...blob) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return packed.Bytes(), w.Close()
+	// Closing writes the end of the archive.
+	err := w.Close()
+	return packed.Bytes(), err
 }

@@ -78,6 +78,11 @@ impl Lab {
         &self.pki
     }
 
+    /// The kubeconfig of somebody with all rights, for programs in the control plane's place.
+    pub fn admin(&self) -> &Path {
+        &self.admin
+    }
+
     /// Where the control plane runs.
     pub fn place(&self) -> &Place {
         &self.place

@@ -1,6 +1,7 @@
 //! How a lab comes up.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
@@ -24,12 +25,13 @@ pub struct Builder {
     nodes: u8,
     agent: Option<Agent>,
     start_agents: bool,
+    images: Option<Vec<PathBuf>>,
     progress: Box<dyn Fn(&str)>,
 }
 
 impl Builder {
     pub(super) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), nodes: 1, agent: None, start_agents: true, progress: Box::new(|_| {}) }
+        Self { name: name.to_owned(), nodes: 1, agent: None, start_agents: true, images: None, progress: Box::new(|_| {}) }
     }
 
     /// How many nodes; one if not said.
@@ -50,6 +52,12 @@ impl Builder {
         self
     }
 
+    /// Image archives in place of those of the tests.
+    pub fn images(mut self, archives: Vec<PathBuf>) -> Self {
+        self.images = Some(archives);
+        self
+    }
+
     /// Called with what is being done next.
     pub fn progress(mut self, progress: impl Fn(&str) + 'static) -> Self {
         self.progress = Box::new(progress);
@@ -58,7 +66,10 @@ impl Builder {
 
     /// Starts everything and waits until the nodes are Ready.
     pub async fn start(self) -> Result<Lab> {
-        let tools = Tools::find()?;
+        let mut tools = Tools::find()?;
+        if let Some(images) = self.images {
+            tools.images = images;
+        }
         let mut agent = self.agent.map_or_else(Agent::from_env, Ok)?;
         (self.progress)("namespaces, network and certificates");
         let folder = Folder::new(&self.name)?;

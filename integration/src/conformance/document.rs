@@ -1,0 +1,136 @@
+//! The results of both agents beside each other: one list a file, and docs/CONFORMANCE.md made from the two.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::results::Outcome;
+use crate::error::{Doing as _, Result};
+use crate::tools::kubernetes_version;
+
+/// What is known of one spec.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Known {
+    word: String,
+    reason: String,
+}
+
+type List = BTreeMap<String, Known>;
+
+/// docs/.
+fn docs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
+}
+
+fn file(agent: &str) -> PathBuf {
+    docs().join(format!("conformance/{agent}.tsv"))
+}
+
+/// Writes an agent's list, and the document anew.
+pub fn write(agent: &str, outcomes: &[Outcome]) -> Result<()> {
+    let path = file(agent);
+    std::fs::create_dir_all(docs().join("conformance")).doing(|| format!("making the folder of {}", path.display()))?;
+    std::fs::write(&path, list(outcomes)).doing(|| format!("writing {}", path.display()))?;
+    let read = |agent: &str| std::fs::read_to_string(file(agent)).unwrap_or_default();
+    let text = document(&parse(&read("upstream")), &parse(&read("kubelet-rs")), &reasons(&read("reasons")));
+    let path = docs().join("CONFORMANCE.md");
+    std::fs::write(&path, text).doing(|| format!("writing {}", path.display()))
+}
+
+fn word(outcome: &Outcome) -> &'static str {
+    match (outcome.passed, outcome.skipped) {
+        (true, _) => "pass",
+        (_, true) => "skip",
+        _ => "FAIL",
+    }
+}
+
+/// One line for each spec: result, name, reason; sorted, and without times, so that a run that changes nothing changes no line.
+fn list(outcomes: &[Outcome]) -> String {
+    let mut lines: Vec<String> =
+        outcomes.iter().map(|o| format!("{}\t{}\t{}", word(o), o.name, o.reason).trim_end().to_owned() + "\n").collect();
+    lines.sort();
+    lines.concat()
+}
+
+fn parse(text: &str) -> List {
+    let fields = text.lines().filter_map(|line| {
+        let mut fields = line.split('\t');
+        let word = fields.next()?.to_owned();
+        Some((fields.next()?.to_owned(), Known { word, reason: fields.next().unwrap_or_default().to_owned() }))
+    });
+    fields.collect()
+}
+
+/// `name<tab>why`, written by hand: why a spec that passes with upstream does not with kubelet-rs.
+fn reasons(text: &str) -> BTreeMap<&str, &str> {
+    text.lines().filter_map(|line| line.split_once('\t')).collect()
+}
+
+fn document(upstream: &List, ours: &List, reasons: &BTreeMap<&str, &str>) -> String {
+    let names: Vec<&String> = upstream.keys().chain(ours.keys().filter(|name| !upstream.contains_key(*name))).collect();
+    let word = |list: &List, name: &str| list.get(name).map_or("–", |known| &known.word).to_owned();
+    let passes = |list: &List| list.values().filter(|known| known.word == "pass").count();
+    let missing: Vec<&&String> = names.iter().filter(|name| word(upstream, name) == "pass" && word(ours, name) != "pass").collect();
+    let mut text = format!(
+        "# Conformance
+
+Upstream's own suite, `e2e.test` {version}, against one node of the lab: every spec labelled `Conformance` or `NodeConformance` of
+`test/e2e/common/node` and `test/e2e/node`, those that upstream marks as slow left out unless `--slow` is said. Each agent's list is written by
+
+    make conformance ARGS='--agent upstream'
+    make conformance
+
+Images are built from the modules and Debian's sources under upstream's names: no registry is asked.
+
+| | pass | of |
+|---|---|---|
+| upstream's kubelet and kube-proxy | {upstream_passes} | {upstream_all} |
+| kubelet-rs | {our_passes} | {our_all} |
+
+",
+        version = kubernetes_version(),
+        upstream_passes = passes(upstream),
+        upstream_all = upstream.len(),
+        our_passes = passes(ours),
+        our_all = ours.len(),
+    );
+    let _ = writeln!(text, "## What passes with upstream and not with kubelet-rs\n");
+    if missing.is_empty() {
+        let _ = writeln!(text, "Nothing.");
+    }
+    for name in missing {
+        let seen = ours.get(*name).map_or("it was not run", |known| known.reason.as_str());
+        let why = reasons.get(name.as_str()).copied().unwrap_or(seen);
+        let _ = writeln!(text, "- {name}: {why}");
+    }
+    let _ = writeln!(text, "\n## All specs\n\n| spec | upstream | kubelet-rs |\n|---|---|---|");
+    for name in names {
+        let _ = writeln!(text, "| {} | {} | {} |", name.replace('|', "\\|"), word(upstream, name), word(ours, name));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_upstream_passes_and_we_do_not_has_a_line_that_says_why() {
+        let outcome = |name: &str, passed| Outcome {
+            name: name.into(),
+            passed,
+            skipped: false,
+            seconds: 1.0,
+            reason: if passed { String::new() } else { "timed out".into() },
+        };
+        let upstream = parse(&list(&[outcome("a", true), outcome("b", true), outcome("c", false), outcome("d", true)]));
+        let ours = parse(&list(&[outcome("a", true), outcome("b", false), outcome("c", true)]));
+        let text = document(&upstream, &ours, &reasons("d\tneeds a second node\n"));
+        assert!(text.contains("- b: timed out\n- d: needs a second node\n"), "{text}");
+        assert!(
+            text.contains("| kubelet-rs | 2 | 3 |") && text.contains("| c | FAIL | pass |") && text.contains("| d | pass | – |"),
+            "{text}"
+        );
+    }
+}
