@@ -235,13 +235,19 @@ if [ ! -e "$images/complete" ]; then
   cp "$suites/nonewprivs" "$work/nonewprivs/usr/local/bin/nnp"
   chmod 6755 "$work/nonewprivs/usr/local/bin/nnp"
   suite_image nonewprivs nonewprivs:1.4 -cmd nnp "$work/nonewprivs"
-  # agnhost on busybox in place of Alpine: nc, wget and nslookup are there, curl and dig are not.
+  # agnhost on busybox in place of Alpine: nc, wget and nslookup are there, dig is not, and curl is wget under its name.
   agnhost=$work/agnhost
   cp -a "$base" "$agnhost"
   cp "$suites/agnhost" "$agnhost/agnhost"
   ln -s agnhost "$agnhost/agnhost-2"
   ln -s ../../bin/sh "$agnhost/usr/bin/bash"
   ln -s sh "$agnhost/bin/bash"
+  cat >"$agnhost/usr/bin/curl" <<'CURL'
+#!/bin/sh
+for word in "$@"; do case $word in http://*|https://*) url=$word ;; *:*/*|*:[0-9]*) url=http://$word ;; esac; done
+exec wget -q -T 15 -O - "$url"
+CURL
+  chmod 755 "$agnhost/usr/bin/curl"
   upstream=$(cd "$here/tools/suites" && go list -m -f '{{.Dir}}' k8s.io/kubernetes)/test/images
   install -m 644 "$upstream/agnhost/porter/localhost.crt" "$upstream/agnhost/porter/localhost.key" "$agnhost/"
   mkdir -p "$agnhost/uploads" "$agnhost/home/user-defined-in-image"
