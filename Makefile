@@ -1,7 +1,7 @@
 # Targets a newcomer can guess. All need root, Linux, and the Rust and Go toolchains; `make setup` brings the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench clean-lab
+.PHONY: help setup suites demo test check bench conformance clean-lab
 
 # Tests of the real parts wait more than they compute: more of them than cores.
 LAB_TEST_THREADS ?= 6
@@ -25,6 +25,9 @@ help: ## this list
 setup: ## install and build what the lab needs (cached: the first run takes minutes)
 	@integration/setup.sh
 
+suites: setup ## upstream's end-to-end suite and its images, for `test` and `conformance` (cached: the first run takes minutes)
+	@integration/setup.sh conformance
+
 demo: setup ## a cluster on this machine: control plane, one node, a Deployment behind a Service; leaves it running
 	cargo build --workspace --profile lab --bins
 	$(target)/lab/lab demo
@@ -39,7 +42,7 @@ check: setup $(deny) ## formatting, lints, licences: no warnings (lints: with th
 	esac; set -x; cargo clippy --workspace --all-targets -- $$strict
 	$(deny) --log-level error check licenses bans sources
 
-test: check ## everything: checks, unit tests, in-process tests, then the real parts; ends with a count
+test: check suites ## everything: checks, unit tests, in-process tests, then the real parts; ends with a count
 	@set -o pipefail; log=$$(mktemp); \
 	{ cargo test --workspace --lib --bins $(quick_tests) && \
 	  cargo build --workspace --profile lab --bins && \
@@ -53,6 +56,10 @@ bench: setup ## kubelet-rs beside upstream's kubelet and kube-proxy, in the same
 	cargo build --release --bin kubelet-rs
 	cargo build --workspace --profile lab --bins
 	KUBELET_RS_LAB_DIR=$(bench_labs) KUBELET_RS_BIN=$(abspath $(target))/release/kubelet-rs $(target)/lab/bench $(ARGS)
+
+conformance: suites ## every spec of upstream's suite that concerns a node: docs/CONFORMANCE.md (ARGS=--help)
+	cargo build --workspace --profile lab --bins
+	$(target)/lab/conformance $(ARGS)
 
 clean-lab: ## end the demo, remove what crashed tests left
 	@found=$$(ls -d $(labs) $(bench_labs) 2>/dev/null | sort -u); \
