@@ -5,6 +5,8 @@
 
 pub mod anew;
 mod leftovers;
+#[cfg(test)]
+mod model;
 mod order;
 mod sync;
 mod terminate;
