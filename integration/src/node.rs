@@ -219,6 +219,11 @@ impl Node {
         self.agent.lock().await.iter_mut().try_for_each(Process::check)
     }
 
+    /// The file of containerd's log.
+    pub fn containerd_log(&self) -> PathBuf {
+        self.logs.join(format!("{}.log", self.containerd_spec.name))
+    }
+
     /// The last lines of the agent's log.
     pub fn agent_log(&self, lines: usize) -> String {
         crate::process::tail(&self.logs.join(format!("{}.log", self.name)), lines)

@@ -57,6 +57,14 @@ pub enum Series {
     BareMany(usize),
     /// 50 pods by bare calls, while the API server does its part for as many.
     BareManyWithApi,
+    /// From the moment when another watcher saw a pod bound to the node to the first call to the runtime about it.
+    FirstCall,
+    /// From the end of a container's process to the status in the API that says so.
+    ExitSeen,
+    /// CPU of the agent while it makes 1,000 probes a second, for 60 s.
+    ProbeCpu,
+    /// CPU of containerd meanwhile.
+    ProbeRuntimeCpu,
     /// VmRSS.
     Resident(Load),
     /// VmHWM since the agent's start.
@@ -88,6 +96,10 @@ impl fmt::Display for Series {
             Self::ManyGone => write!(out, "all pods gone after"),
             Self::BareMany(width) => write!(out, "all pods run, {width} at a time, after"),
             Self::BareManyWithApi => write!(out, "all pods run, and the API server says so, after"),
+            Self::FirstCall => write!(out, "first call to the runtime after"),
+            Self::ExitSeen => write!(out, "exit seen in the API after"),
+            Self::ProbeCpu => write!(out, "CPU of the agent in 60 s with 1,000 probes a second"),
+            Self::ProbeRuntimeCpu => write!(out, "CPU of containerd in 60 s with 1,000 probes a second"),
             Self::Resident(load) => write!(out, "VmRSS ({load:?})"),
             Self::Peak(load) => write!(out, "VmHWM ({load:?})"),
             Self::Share(load) => write!(out, "PSS ({load:?})"),

@@ -10,10 +10,12 @@ pub mod figures;
 pub mod floor;
 pub mod format;
 pub mod host;
+pub mod life;
 pub mod options;
 pub mod plot;
 pub mod pods;
 pub mod probe;
+pub mod probes;
 pub mod report;
 pub mod resident;
 pub mod rows;
@@ -130,6 +132,18 @@ impl Bench {
                 }
             }
             Part::Pods => pods::round(self, round).await,
+            Part::Life => {
+                for index in self.order(round) {
+                    let result = life::measure(self, index, round).await;
+                    self.note_failure(part, index, result).await;
+                }
+            }
+            Part::Probes => {
+                for index in self.order(round) {
+                    let result = probes::measure(self, index).await;
+                    self.note_failure(part, index, result).await;
+                }
+            }
             Part::Memory => {
                 for index in self.order(round) {
                     let result = resident::measure(self, index).await;

@@ -4,9 +4,9 @@ use super::figures::Who;
 
 /// What `bench --help` prints.
 pub const USAGE: &str = "usage: make bench ARGS='...', or bench [--only PART[,PART]] [--agent NAME] [--rounds N] [--quick]
-  --only    size, start, pods, memory, services; all if not said
+  --only    size, start, pods, life, probes, memory, services; all if not said
   --agent   kubelet-rs or upstream alone; both if not said
-  --rounds  how often the order of the agents is turned round and everything is measured again (2; memory is measured once)
+  --rounds  how often the order of the agents is turned round and everything is measured again (2; memory and probes are measured once)
   --quick   one round, few samples, short windows: shows that it works
 docs/BENCHMARKS.md is written by a whole run: all parts, both agents, not quick.";
 
@@ -19,6 +19,10 @@ pub enum Part {
     Start,
     /// Pods that come and go.
     Pods,
+    /// How soon a pod's events are acted on: bound → first call to the runtime, exit → status.
+    Life,
+    /// CPU while a thousand probes a second are made.
+    Probes,
     /// Resident memory, and CPU while nothing happens.
     Memory,
     /// Services: from the start of the agent to all of them, and changes of endpoints.
@@ -27,7 +31,7 @@ pub enum Part {
 
 impl Part {
     /// In the order in which they run.
-    pub const ALL: [Self; 5] = [Self::Size, Self::Start, Self::Pods, Self::Memory, Self::Services];
+    pub const ALL: [Self; 7] = [Self::Size, Self::Start, Self::Pods, Self::Life, Self::Probes, Self::Memory, Self::Services];
 
     /// As on the command line.
     pub fn name(self) -> &'static str {
@@ -35,14 +39,16 @@ impl Part {
             Self::Size => "size",
             Self::Start => "start",
             Self::Pods => "pods",
+            Self::Life => "life",
+            Self::Probes => "probes",
             Self::Memory => "memory",
             Self::Services => "services",
         }
     }
 
-    /// Whether a second round tells more: memory and idle CPU are windows of a minute already.
+    /// Whether a second round tells more: memory, and CPU over a minute, are windows already.
     pub fn repeats(self) -> bool {
-        !matches!(self, Self::Size | Self::Memory)
+        !matches!(self, Self::Size | Self::Memory | Self::Probes)
     }
 }
 
@@ -139,7 +145,7 @@ mod tests {
         for (args, whole) in [
             (&[][..], true),
             (&["--rounds", "3"], true),
-            (&["--only", "services,memory,pods,start,size"], true),
+            (&["--only", "services,memory,pods,start,size,life,probes"], true),
             (&["--only", "start,memory"], false),
             (&["--agent", "upstream"], false),
             (&["--quick"], false),

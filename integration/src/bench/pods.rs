@@ -173,15 +173,40 @@ impl Pods {
         Ok(Self { api, node, watch })
     }
 
-    /// Creates pods at once; gives the time until all are Ready.
+    /// Creates ordinary pods at once; gives the time until all are Ready.
     pub async fn create(&mut self, names: &[String]) -> Result<Duration> {
         let pods: Vec<Pod> = names.iter().map(|name| pod(name, &self.node)).collect::<Result<_>>()?;
+        self.create_all(pods).await
+    }
+
+    /// Creates these pods at once; gives the time until all are Ready.
+    pub async fn create_all(&mut self, pods: Vec<Pod>) -> Result<Duration> {
+        let names: Vec<String> = pods.iter().filter_map(|pod| pod.metadata.name.clone()).collect();
         let start = Instant::now();
         let params = PostParams::default();
         let (api, params) = (&self.api, &params);
         let create = |pod: Pod| async move { api.create(params, &pod).await.doing(|| "creating a pod").map(drop) };
         stream::iter(pods).map(Ok).try_for_each_concurrent(16, create).await?;
-        self.until_ready(names).await.map(|at| at - start)
+        self.until_ready(&names).await.map(|at| at - start)
+    }
+
+    /// When the first event about a pod arrived that `wanted` says yes to.
+    pub async fn until(&mut self, name: &str, what: &str, mut wanted: impl FnMut(&Pod) -> bool) -> Result<Instant> {
+        let of_it = |event: &WatchEvent<Pod>| match event {
+            WatchEvent::Added(pod) | WatchEvent::Modified(pod) => pod.metadata.name.as_deref() == Some(name) && wanted(pod),
+            _ => false,
+        };
+        self.watch.until(&format!("pod {name} {what}"), PATIENCE, of_it).await
+    }
+
+    /// The node that the pods are bound to.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// The pods as the API server has them.
+    pub fn api(&self) -> &Api<Pod> {
+        &self.api
     }
 
     /// Waits until all these pods are Ready; gives when the last one was.

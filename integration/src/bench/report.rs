@@ -135,6 +135,11 @@ Figures are medians; in brackets how many samples there are, from the smallest t
   can spare the API server on the same machine (creating 50 pods, signing a token for each, taking a status of each) is not in it; a row of its own
   shows the same calls with that. The floor of deletion is StopContainer and StopPodSandbox: what
   the container and its network need to end.
+- **A pod's life**: *bound* is when another client's watch sees the pod with its node; the first call is the line that containerd
+  logs when RunPodSandbox arrives, so a figure may be below zero by what the two differ in. *Ended* is when the process of a container is killed from outside;
+  the status counts when a watching client sees the container terminated.
+- **Probes**: 50 pods of 10 containers each, every container with a TCP liveness probe and an HTTP readiness probe at a period of one second. The
+  targets answer at once. Exec probes are not among them: their cost is the runtime's.
 - **Services**: every endpoint of every Service has an address of its own, at which something answers with that address. *Start* is
   from the start of the process (of upstream: of kube-proxy alone) until twenty Services spread over all of them answer; then each of them is asked
   once, and one that does not answer fails the run. *A change* gives a Service another endpoint; it counts from before the patch is sent, API server
