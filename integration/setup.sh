@@ -229,6 +229,7 @@ if [ ! -e "$images/complete" ]; then
     www-data:x:33:33:www-data:/var/www:/bin/false nobody:x:65534:65534:nobody:/home:/bin/false >"$base/etc/passwd"
   printf '%s\n' root:x:0: daemon:x:1: bin:x:2: tty:x:5: www-data:x:33: users:x:100: nogroup:x:65534: >"$base/etc/group"
   suite_image busybox busybox:1.37.0-1 -cmd sh "$base"
+  suite_image dns glibc-dns-testing:2.0.0 -cmd sh "$base"
   suite_image nonroot nonroot:1.5 -cmd sh -user 1234 "$base"
   cp -a "$base" "$work/nonewprivs"
   mkdir -p "$work/nonewprivs/usr/local/bin"
@@ -240,8 +241,10 @@ if [ ! -e "$images/complete" ]; then
   cp -a "$base" "$agnhost"
   cp "$suites/agnhost" "$agnhost/agnhost"
   ln -s agnhost "$agnhost/agnhost-2"
-  ln -s ../../bin/sh "$agnhost/usr/bin/bash"
-  ln -s sh "$agnhost/bin/bash"
+  # busybox goes by the name that it is called by, and knows none called bash.
+  printf '#!/bin/sh\nexec /bin/sh "$@"\n' >"$agnhost/bin/bash"
+  chmod 755 "$agnhost/bin/bash"
+  ln -s ../../bin/bash "$agnhost/usr/bin/bash"
   cat >"$agnhost/usr/bin/curl" <<'CURL'
 #!/bin/sh
 for word in "$@"; do case $word in http://*|https://*) url=$word ;; *:*/*|*:[0-9]*) url=http://$word ;; esac; done

@@ -17,7 +17,8 @@ pub struct Suites {
 }
 
 /// Names of the image archives.
-const IMAGES: [&str; 9] = ["busybox", "agnhost", "agnhost-prev", "nonewprivs", "nonroot", "nginx", "nginx-new", "kitten", "nautilus"];
+const IMAGES: [&str; 10] =
+    ["busybox", "agnhost", "agnhost-prev", "dns", "nonewprivs", "nonroot", "nginx", "nginx-new", "kitten", "nautilus"];
 
 impl Suites {
     /// Finds them, or names the first that is missing.
