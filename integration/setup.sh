@@ -46,7 +46,8 @@ bridged=/proc/sys/net/bridge/bridge-nf-call-iptables
 # --- Debian packages --------------------------------------------------------------------------------------------------
 # package:file that shows that it is there
 packages="runc:/usr/sbin/runc containernetworking-plugins:/usr/lib/cni/bridge nftables:/usr/sbin/nft iproute2:/sbin/ip
-  busybox-static:/bin/busybox util-linux:/usr/bin/unshare procps:/usr/bin/pgrep conntrack:/usr/sbin/conntrack gcc:/usr/bin/cc libc6-dev:/usr/include/stdio.h"
+  busybox-static:/bin/busybox util-linux:/usr/bin/unshare procps:/usr/bin/pgrep conntrack:/usr/sbin/conntrack gcc:/usr/bin/cc libc6-dev:/usr/include/stdio.h
+  make:/usr/bin/make bzip2:/bin/bzip2"
 missing=
 for pair in $packages; do [ -e "${pair#*:}" ] || missing="$missing ${pair%%:*}"; done
 updated=
@@ -185,7 +186,6 @@ fi
 # The suite's shell scripts rely on what its own busybox does and Debian's does not, such as variables with a dash in their names.
 busybox=$cache/bin/busybox/busybox
 if [ ! -x "$busybox" ]; then
-  command -v make >/dev/null || die "make is not in PATH: apt-get install make"
   work=$(mktemp -d)
   say "setup: fetching the sources of busybox"
   mirror=$(awk '/^URIs:/ {print $2; exit}' /etc/apt/sources.list.d/debian.sources 2>/dev/null || true)
