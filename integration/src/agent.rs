@@ -108,6 +108,7 @@ authorization: {{mode: Webhook}}
 clusterDNS: [{CLUSTER_DNS}]
 clusterDomain: cluster.local
 resolvConf: {resolv_conf}
+staticPodPath: {manifests}
 volumePluginDir: {ROOT_DIR}/volume-plugins
 serializeImagePulls: false
 evictionHard: {{memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%, nodefs.inodesFree: 1%}}
@@ -117,6 +118,7 @@ imageGCLowThresholdPercent: 99
         cgroup = cgroups::name(facts.lab, facts.node),
         ca = facts.ca.display(),
         resolv_conf = resolv_conf.display(),
+        manifests = facts.folder.join("manifests").display(),
     )
 }
 

@@ -58,7 +58,7 @@ impl Node {
         let Ground { lab, logs, tools, pki, agent, .. } = *ground;
         let name = place.name().to_owned();
         let folder = ground.folder.join(&name);
-        for part in ["var-lib/kubelet", "var-log", "cni"] {
+        for part in ["var-lib/kubelet", "var-log", "cni", "manifests"] {
             let path = folder.join(part);
             std::fs::create_dir_all(&path).doing(|| format!("making {}", path.display()))?;
         }
@@ -119,6 +119,11 @@ impl Node {
     /// How the agent's processes are started: a test may start them in another way.
     pub fn agent_specs(&self) -> Vec<Spec> {
         self.agent_specs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// `staticPodPath`.
+    pub fn manifests(&self) -> PathBuf {
+        self.folder.join("manifests")
     }
 
     /// Starts containerd and waits until it answers.

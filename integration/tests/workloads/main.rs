@@ -4,6 +4,7 @@ mod access;
 mod broken;
 mod lifecycle;
 mod running;
+mod static_pods;
 mod volumes;
 
 use integration::Lab;
