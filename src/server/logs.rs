@@ -1,10 +1,13 @@
 //! `kubectl logs`: from the query to the stream. Which container instance is meant is decided by the pod's status.
 
 use std::io;
+use std::time::Duration;
 
+use futures::{Stream, StreamExt, stream};
 use http::{Response, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use tokio::time::sleep;
 
 use super::query::Query;
 use super::response::{self, Body};
@@ -13,6 +16,9 @@ use super::{Parts, streams};
 use crate::model::{ContainerId, PodUid};
 use crate::pods::{ContainerTarget, PodLookup};
 use crate::runtime::log::{self, follow};
+
+/// How long after the last bytes of a log its end comes.
+const LATE_END: Duration = Duration::from_millis(5);
 
 /// Why there is no log: status and text.
 type Refusal = (StatusCode, String);
@@ -44,7 +50,14 @@ async fn open(parts: &Parts, path: &ContainerPath, query: &Query) -> Result<Resp
     })?;
     let (pods, container) = (parts.pods.clone(), container.clone());
     let is_running = move || pods.container(&uid, &container, false).is_some_and(|newest| newest.id == id && newest.running);
-    Ok(response::stream("text/plain", log::stream(reader, Box::new(is_running))))
+    Ok(response::stream("text/plain", with_a_late_end(log::stream(reader, Box::new(is_running)))))
+}
+
+/// Lets the end of a log come a moment after its last bytes. Where a client reads through a WebSocket, the API server throws away what
+/// reaches it together with the end (k8s.io/streaming, `wsstream.Reader`), which is the whole of a short log.
+fn with_a_late_end<T: Send + 'static>(log: impl Stream<Item = T> + Send + 'static) -> impl Stream<Item = T> + Send + 'static {
+    let end = stream::once(sleep(LATE_END)).filter_map(|()| std::future::ready(None));
+    log.chain(end)
 }
 
 /// The instance with this id, as far as the workers still know it.

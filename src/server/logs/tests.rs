@@ -116,3 +116,13 @@ proptest! {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_log_comes_after_its_last_bytes() {
+    let mut log = std::pin::pin!(with_a_late_end(futures::stream::iter(["a", "b"])));
+    let start = tokio::time::Instant::now();
+    assert_eq!([log.next().await, log.next().await], [Some("a"), Some("b")]);
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert_eq!(log.next().await, None);
+    assert_eq!(start.elapsed(), LATE_END);
+}
