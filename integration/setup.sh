@@ -179,9 +179,9 @@ ln -sfn "$hash" "$cache/images/current"
 [ "${1:-}" = conformance ] || exit 0
 suites=$cache/bin/suites-$kubernetes
 go_tools suites "$suites" "$kubernetes_flags"
-if [ ! -x "$suites/e2e.test" ]; then
-  build e2e.test "$here/tools/suites" "$suites/e2e.test" -test -ldflags "$kubernetes_flags" k8s.io/kubernetes/test/e2e
-fi
+for suite in e2e e2e_node; do
+  [ -x "$suites/$suite.test" ] || build $suite.test "$here/tools/suites" "$suites/$suite.test" -test -ldflags "$kubernetes_flags" k8s.io/kubernetes/test/$suite
+done
 
 # The suite's shell scripts rely on what its own busybox does and Debian's does not, such as variables with a dash in their names.
 busybox=$cache/bin/busybox/busybox

@@ -61,9 +61,12 @@ pub const RUNTIME_SOCKET: &str = "/run/containerd/containerd.sock";
 /// The agent's own folder, as seen on the node.
 pub const ROOT_DIR: &str = "/var/lib/kubelet";
 
+/// File of the agent's configuration, in a node's folder.
+pub const CONFIG: &str = "kubelet.yaml";
+
 /// Writes the agent's files and tells how to start its processes.
 pub fn specs(agent: &Agent, tools: &Tools, facts: &NodeFacts<'_>) -> Result<Vec<Spec>> {
-    let config = facts.folder.join("kubelet.yaml");
+    let config = facts.folder.join(CONFIG);
     let resolv_conf = facts.folder.join("resolv.conf");
     write(&resolv_conf, "nameserver 172.30.0.1\n")?;
     let arguments = [

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::error::{Error, Result};
+use crate::error::{Doing as _, Error, Result};
 use crate::network::{API_SERVER, POD_CIDRS, SERVICE_CIDRS};
 use crate::pki::Pki;
 use crate::place::Place;
@@ -27,12 +27,21 @@ pub const KUBELET_CLIENT: &str = "kube-apiserver-kubelet-client";
 
 impl ControlPlane {
     /// Starts etcd and the API server; the caller waits for [`ready`], then starts the rest.
-    pub fn start(place: &Place, folder: &Path, logs: &Path, tools: &Tools, pki: &Pki) -> Result<Starting> {
+    /// A `token` is a password for everything, and makes the API server one as upstream's suite for nodes wants it.
+    pub fn start(place: &Place, folder: &Path, logs: &Path, tools: &Tools, pki: &Pki, token: Option<&str>) -> Result<Starting> {
         pki.api_server()?;
         pki.service_account_key()?;
         pki.client("kubelet-client", KUBELET_CLIENT, None)?;
         let etcd = Process::start(place, logs, &etcd(tools, folder))?;
-        let api_server_spec = api_server(tools, pki);
+        let mut api_server_spec = api_server(tools, pki);
+        if let Some(token) = token {
+            let file = folder.join("tokens.csv");
+            std::fs::write(&file, format!("{token},suite,suite,system:masters\n")).doing(|| format!("writing {}", file.display()))?;
+            api_server_spec.args.extend([
+                format!("--token-auth-file={}", file.display()).into(),
+                "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition".into(),
+            ]);
+        }
         let api_server = Process::start(place, logs, &api_server_spec)?;
         Ok(Starting { etcd, api_server, api_server_spec })
     }

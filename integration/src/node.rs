@@ -121,6 +121,11 @@ impl Node {
         self.agent_specs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The agent's configuration.
+    pub fn config(&self) -> PathBuf {
+        self.folder.join(agent::CONFIG)
+    }
+
     /// `staticPodPath`.
     pub fn manifests(&self) -> PathBuf {
         self.folder.join("manifests")

@@ -1,20 +1,30 @@
-//! A slice of upstream's own suite: `make conformance` runs all of it.
+//! Slices of upstream's own suites: `make conformance` runs all of them.
 
 use integration::Agent;
-use integration::conformance::options::{Options, slice};
+use integration::conformance::choice::Suite;
+use integration::conformance::options::Options;
 use integration::conformance::run;
 
-#[test]
-fn a_slice_of_upstreams_suite_passes() {
+fn passes(suite: Suite) {
     let options = Options::parse(["--slice".to_owned()]).expect("options");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    let outcomes = runtime.block_on(async { run(Agent::from_env()?, &options).await }).expect("the suite runs");
+    let outcomes = runtime.block_on(async { run(suite, Agent::from_env()?, &options).await }).expect("the suite runs");
     let failed: Vec<_> =
         outcomes.iter().filter(|outcome| !outcome.passed).map(|outcome| format!("{}: {}", outcome.name, outcome.reason)).collect();
     assert!(failed.is_empty(), "{} specs did not pass:\n{}", failed.len(), failed.join("\n"));
     let mut names: Vec<&str> = outcomes.iter().map(|outcome| outcome.name.as_str()).collect();
     names.sort_unstable();
-    let mut wanted: Vec<&str> = slice().collect();
+    let mut wanted: Vec<&str> = suite.slice().collect();
     wanted.sort_unstable();
     assert_eq!(names, wanted, "every spec of the slice was run");
+}
+
+#[test]
+fn a_slice_of_upstreams_suite_for_clusters_passes() {
+    passes(Suite::Cluster);
+}
+
+#[test]
+fn a_slice_of_upstreams_suite_for_nodes_passes() {
+    passes(Suite::Node);
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use super::choice::Suite;
 use super::results::Outcome;
 use crate::error::{Doing as _, Result};
 use crate::tools::kubernetes_version;
@@ -22,17 +23,21 @@ fn docs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
 }
 
-fn file(agent: &str) -> PathBuf {
-    docs().join(format!("conformance/{agent}.tsv"))
+fn file(agent: &str, suite: Suite) -> PathBuf {
+    docs().join(format!("conformance/{agent}-{}.tsv", suite.name()))
 }
 
-/// Writes an agent's list, and the document anew.
-pub fn write(agent: &str, outcomes: &[Outcome]) -> Result<()> {
-    let path = file(agent);
+/// Writes an agent's list of one suite, and the document anew.
+pub fn write(agent: &str, suite: Suite, outcomes: &[Outcome]) -> Result<()> {
+    let path = file(agent, suite);
     std::fs::create_dir_all(docs().join("conformance")).doing(|| format!("making the folder of {}", path.display()))?;
     std::fs::write(&path, list(outcomes)).doing(|| format!("writing {}", path.display()))?;
-    let read = |agent: &str| std::fs::read_to_string(file(agent)).unwrap_or_default();
-    let text = document(&parse(&read("upstream")), &parse(&read("kubelet-rs")), &reasons(&read("reasons")));
+    let read = |agent: &str, suite| parse(&std::fs::read_to_string(file(agent, suite)).unwrap_or_default());
+    let why = std::fs::read_to_string(docs().join("conformance/reasons.tsv")).unwrap_or_default();
+    let mut text = introduction();
+    for suite in Suite::ALL {
+        text += &section(suite, &read("upstream", suite), &read("kubelet-rs", suite), &reasons(&why));
+    }
     let path = docs().join("CONFORMANCE.md");
     std::fs::write(&path, text).doing(|| format!("writing {}", path.display()))
 }
@@ -67,21 +72,43 @@ fn reasons(text: &str) -> BTreeMap<&str, &str> {
     text.lines().filter_map(|line| line.split_once('\t')).collect()
 }
 
-fn document(upstream: &List, ours: &List, reasons: &BTreeMap<&str, &str>) -> String {
-    let names: Vec<&String> = upstream.keys().chain(ours.keys().filter(|name| !upstream.contains_key(*name))).collect();
-    let word = |list: &List, name: &str| list.get(name).map_or("–", |known| &known.word).to_owned();
-    let passes = |list: &List| list.values().filter(|known| known.word == "pass").count();
-    let missing: Vec<&&String> = names.iter().filter(|name| word(upstream, name) == "pass" && word(ours, name) != "pass").collect();
-    let mut text = format!(
+fn introduction() -> String {
+    format!(
         "# Conformance
 
-Upstream's own suite, `e2e.test` {version}, against one node of the lab: every spec labelled `Conformance` or `NodeConformance` of
-`test/e2e/common/node` and `test/e2e/node`, those that upstream marks as slow left out unless `--slow` is said. Each agent's list is written by
+Upstream's own suites {version} against one node of the lab, specs that upstream marks as slow left out unless `--slow` is said.
+Each agent's lists are written by
 
     make conformance ARGS='--agent upstream'
     make conformance
 
 Images are built from the modules and Debian's sources under upstream's names: no registry is asked.
+",
+        version = kubernetes_version()
+    )
+}
+
+/// What a suite is asked for, in words.
+fn asked(suite: Suite) -> &'static str {
+    match suite {
+        Suite::Cluster => "every spec labelled `Conformance` or `NodeConformance` of `test/e2e/common/node` and `test/e2e/node`",
+        Suite::Node => {
+            "every spec of `test/e2e_node` labelled `NodeConformance`, and those on the life of pods (restarts, mirror pods, static pods, \
+             termination, conditions) that are not: they end the agent and start it again too"
+        }
+    }
+}
+
+fn section(suite: Suite, upstream: &List, ours: &List, reasons: &BTreeMap<&str, &str>) -> String {
+    let names: Vec<&String> = upstream.keys().chain(ours.keys().filter(|name| !upstream.contains_key(*name))).collect();
+    let word = |list: &List, name: &str| list.get(name).map_or("–", |known| &known.word).to_owned();
+    let passes = |list: &List| list.values().filter(|known| known.word == "pass").count();
+    let missing: Vec<&&String> = names.iter().filter(|name| word(upstream, name) == "pass" && word(ours, name) != "pass").collect();
+    let mut text = format!(
+        "
+## {program}
+
+{asked}.
 
 | | pass | of |
 |---|---|---|
@@ -89,13 +116,14 @@ Images are built from the modules and Debian's sources under upstream's names: n
 | kubelet-rs | {our_passes} | {our_all} |
 
 ",
-        version = kubernetes_version(),
+        program = suite.program(),
+        asked = asked(suite),
         upstream_passes = passes(upstream),
         upstream_all = upstream.len(),
         our_passes = passes(ours),
         our_all = ours.len(),
     );
-    let _ = writeln!(text, "## What passes with upstream and not with kubelet-rs\n");
+    let _ = writeln!(text, "### What passes with upstream and not with kubelet-rs\n");
     if missing.is_empty() {
         let _ = writeln!(text, "Nothing.");
     }
@@ -104,7 +132,7 @@ Images are built from the modules and Debian's sources under upstream's names: n
         let why = reasons.get(name.as_str()).copied().unwrap_or(seen);
         let _ = writeln!(text, "- {name}: {why}");
     }
-    let _ = writeln!(text, "\n## All specs\n\n| spec | upstream | kubelet-rs |\n|---|---|---|");
+    let _ = writeln!(text, "\n### All specs\n\n| spec | upstream | kubelet-rs |\n|---|---|---|");
     for name in names {
         let _ = writeln!(text, "| {} | {} | {} |", name.replace('|', "\\|"), word(upstream, name), word(ours, name));
     }
@@ -126,7 +154,7 @@ mod tests {
         };
         let upstream = parse(&list(&[outcome("a", true), outcome("b", true), outcome("c", false), outcome("d", true)]));
         let ours = parse(&list(&[outcome("a", true), outcome("b", false), outcome("c", true)]));
-        let text = document(&upstream, &ours, &reasons("d\tneeds a second node\n"));
+        let text = section(Suite::Node, &upstream, &ours, &reasons("d\tneeds a second node\n"));
         assert!(text.contains("- b: timed out\n- d: needs a second node\n"), "{text}");
         assert!(
             text.contains("| kubelet-rs | 2 | 3 |") && text.contains("| c | FAIL | pass |") && text.contains("| d | pass | – |"),

@@ -1,12 +1,14 @@
-//! Upstream's own end-to-end suite, `e2e.test`, against a node of the lab.
+//! Upstream's own end-to-end suites, `e2e.test` and `e2e_node.test`, against a node of the lab.
 //!
 //! In: [`Options`], and the programs of `setup.sh conformance`. Out: one [`Outcome`] for each spec that was chosen. Owns: a lab of one
 //! node. Survives a run: its log folder, and what the caller writes of the results.
 
+pub mod choice;
 pub mod document;
 pub mod options;
 pub mod results;
 pub mod suites;
+mod units;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -14,24 +16,35 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::agent::Agent;
+use crate::agent::{Agent, RUNTIME_SOCKET};
 use crate::error::{Doing as _, Error, Result};
 use crate::lab::Lab;
-use options::{Choice, Options};
+use crate::network::API_SERVER;
+use crate::place::Scope;
+use choice::{Choice, Suite};
+use options::Options;
 use results::Outcome;
 use suites::Suites;
+use units::Units;
 
-/// Starts a lab, runs what is chosen and gives the results, in the order of the suite.
-pub async fn run(agent: Agent, options: &Options) -> Result<Vec<Outcome>> {
+/// Starts a lab for a suite, runs what is chosen and gives the results, in the order of the suite.
+pub async fn run(suite: Suite, agent: Agent, options: &Options) -> Result<Vec<Outcome>> {
     let suites = Suites::find()?;
     let start = Instant::now();
     let say = move |what: &str| println!("[{:6.1} s] {what}", start.elapsed().as_secs_f64());
-    let lab = Lab::builder("conformance").agent(agent).images(suites.images.clone()).progress(say).start().await?;
+    let builder = Lab::builder("conformance").agent(agent).images(suites.images.clone()).progress(say);
+    let lab = match suite {
+        Suite::Cluster => builder.start().await?,
+        Suite::Node => builder.for_node_suite(TOKEN).start().await?,
+    };
+    if suite == Suite::Node {
+        api_server_on_the_node(&lab)?;
+    }
     let mut outcomes = Vec::new();
-    for (number, pass) in options.passes().iter().enumerate() {
+    for (number, pass) in options.passes(suite).iter().enumerate() {
         say(&format!("{}: {} at a time, logs in {}", pass.name, pass.processes, lab.logs().display()));
         let folder = lab.logs().join(format!("suite-{number}"));
-        let result = ginkgo(&lab, &suites, pass, &folder).await;
+        let result = ginkgo(&lab, &suites, suite, pass, &folder).await;
         let found = results::read(&folder.join(REPORT));
         match (result, found) {
             (_, Ok(found)) => outcomes.extend(found),
@@ -43,14 +56,38 @@ pub async fn run(agent: Agent, options: &Options) -> Result<Vec<Outcome>> {
     Ok(outcomes)
 }
 
+/// Who shows it to the lab's API server may do everything; the lab is reached from its own namespaces alone.
+const TOKEN: &str = "suite";
+
+/// The suite for nodes looks for the API server on the node itself.
+fn api_server_on_the_node(lab: &Lab) -> Result<()> {
+    let place = lab.node(0).place();
+    place.run(Scope::Network, "sysctl", &["-qw", "net.ipv4.conf.all.route_localnet=1"], "")?;
+    let rules = format!(
+        "table ip suite {{
+  chain out {{
+    type nat hook output priority -110
+    ip daddr 127.0.0.1 tcp dport 6443 dnat to {API_SERVER}
+  }}
+  chain back {{
+    type nat hook postrouting priority 90
+    ip saddr 127.0.0.1 ip daddr {API_SERVER} masquerade
+  }}
+}}
+"
+    );
+    place.run(Scope::Network, "nft", &["-f", "-"], &rules).map(drop)
+}
+
 /// The file of the results, in the folder of a pass.
 const REPORT: &str = "report.json";
 
-async fn ginkgo(lab: &Lab, suites: &Suites, pass: &Choice, folder: &Path) -> Result<()> {
+async fn ginkgo(lab: &Lab, suites: &Suites, suite: Suite, pass: &Choice, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).doing(|| format!("making {}", folder.display()))?;
     let log = folder.join("ginkgo.log");
     let output = || std::fs::File::create(&log).doing(|| format!("making {}", log.display()));
-    let (stdout, kubectl) = (output()?, lab.tools().kubernetes("kubectl"));
+    let stdout = output()?;
+    let units = Units::new(folder.join("bin"))?;
     let stderr = stdout.try_clone().doing(|| format!("opening {}", log.display()))?;
     let mut command = Command::new(&suites.ginkgo);
     command
@@ -61,32 +98,63 @@ async fn ginkgo(lab: &Lab, suites: &Suites, pass: &Choice, folder: &Path) -> Res
         .args(pass.focus.iter().map(|focus| format!("--focus={focus}")))
         .arg(format!("--json-report={REPORT}"))
         .arg(format!("--output-dir={}", folder.display()))
-        .arg(&suites.e2e)
-        .args(["--", "--provider=skeleton", "--num-nodes=1", "--dump-logs-on-failure=false", "--disable-log-dump"])
-        .arg(format!("--kubeconfig={}", lab.admin().display()))
-        .arg(format!("--kubectl-path={}", kubectl.display()))
+        .arg(suites.program(suite))
+        .arg("--")
+        .args(arguments(lab, suite))
         .env_clear()
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", units.path().display()))
         .env("HOME", folder)
         .env("KUBECONFIG", lab.admin())
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(stdout)
         .stderr(stderr);
-    let mut child = lab.place().spawn(&mut command)?;
-    let mut told = 0;
+    let place = match suite {
+        Suite::Cluster => lab.place(),
+        Suite::Node => lab.node(0).place(),
+    };
+    let mut child = place.spawn(&mut command)?;
+    let (mut told, mut shown) = (0, Instant::now());
     let status = loop {
         if let Some(status) = child.try_wait().doing(|| "waiting for the suite")? {
             break status;
         }
-        sleep(Duration::from_secs(1)).await;
-        told = progress(&log, told);
+        sleep(Duration::from_millis(100)).await;
+        if suite == Suite::Node {
+            units.serve(lab.node(0)).await?;
+        }
+        if shown.elapsed() > Duration::from_secs(1) {
+            shown = Instant::now();
+            told = progress(&log, told);
+        }
     };
     // Failed specs are results like others; a suite that could not run at all has left no report, and the log says why.
     if status.success() || folder.join(REPORT).exists() {
         Ok(())
     } else {
         Err(Error::Program { program: "the suite".into(), status, output: crate::process::tail(&log, 20) })
+    }
+}
+
+/// What a suite is told about the lab.
+fn arguments(lab: &Lab, suite: Suite) -> Vec<String> {
+    match suite {
+        Suite::Cluster => vec![
+            "--provider=skeleton".into(),
+            "--num-nodes=1".into(),
+            "--dump-logs-on-failure=false".into(),
+            "--disable-log-dump".into(),
+            format!("--kubeconfig={}", lab.admin().display()),
+            format!("--kubectl-path={}", lab.tools().kubernetes("kubectl").display()),
+        ],
+        Suite::Node => vec![
+            "--start-services=false".into(),
+            "--prepull-images=false".into(),
+            format!("--bearer-token={TOKEN}"),
+            format!("--node-name={}", lab.node(0).name()),
+            format!("--container-runtime-endpoint=unix://{RUNTIME_SOCKET}"),
+            format!("--kubelet-config-file={}", lab.node(0).config().display()),
+        ],
     }
 }
 

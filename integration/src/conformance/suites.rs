@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::choice::Suite;
 use crate::error::{Error, Result};
 use crate::tools::{cache_dir, kubernetes_version};
 
@@ -10,8 +11,7 @@ use crate::tools::{cache_dir, kubernetes_version};
 pub struct Suites {
     /// Runs specs side by side.
     pub ginkgo: PathBuf,
-    /// Upstream's suite for clusters.
-    pub e2e: PathBuf,
+    folder: PathBuf,
     /// Image archives, under upstream's names.
     pub images: Vec<PathBuf>,
 }
@@ -29,11 +29,17 @@ impl Suites {
         // Of the lab's own images, what every pod needs.
         let images =
             [cache.join("images/current/pause.tar")].into_iter().chain(IMAGES.map(|name| folder.join(format!("{name}.tar")))).collect();
-        let suites = Self { ginkgo: bin.join("ginkgo"), e2e: bin.join("e2e.test"), images };
-        let missing = [&suites.ginkgo, &suites.e2e].into_iter().chain(&suites.images).find(|path| !path.exists()).cloned();
+        let suites = Self { ginkgo: bin.join("ginkgo"), folder: bin, images };
+        let programs = Suite::ALL.map(|suite| suites.program(suite));
+        let missing = [&suites.ginkgo].into_iter().chain(&programs).chain(&suites.images).find(|path| !path.exists()).cloned();
         match missing {
             Some(path) => Err(Error::Other(format!("{} is missing: run integration/setup.sh conformance", path.display()))),
             None => Ok(suites),
         }
+    }
+
+    /// A suite's program.
+    pub fn program(&self, suite: Suite) -> PathBuf {
+        self.folder.join(suite.program())
     }
 }

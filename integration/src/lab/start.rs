@@ -26,12 +26,13 @@ pub struct Builder {
     agent: Option<Agent>,
     start_agents: bool,
     images: Option<Vec<PathBuf>>,
+    token: Option<&'static str>,
     progress: Box<dyn Fn(&str)>,
 }
 
 impl Builder {
     pub(super) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), nodes: 1, agent: None, start_agents: true, images: None, progress: Box::new(|_| {}) }
+        Self { name: name.to_owned(), nodes: 1, agent: None, start_agents: true, images: None, token: None, progress: Box::new(|_| {}) }
     }
 
     /// How many nodes; one if not said.
@@ -55,6 +56,12 @@ impl Builder {
     /// Image archives in place of those of the tests.
     pub fn images(mut self, archives: Vec<PathBuf>) -> Self {
         self.images = Some(archives);
+        self
+    }
+
+    /// An API server as upstream's suite for nodes starts it: who shows `token` may do everything, and pods come without service accounts.
+    pub fn for_node_suite(mut self, token: &'static str) -> Self {
+        self.token = Some(token);
         self
     }
 
@@ -90,7 +97,7 @@ impl Builder {
         let admin = pki.kubeconfig("admin", "admin", Some("system:masters"))?;
 
         (self.progress)("etcd, API server and containerd");
-        let starting = ControlPlane::start(&place, &folder.path, &logs, &tools, &pki)?;
+        let starting = ControlPlane::start(&place, &folder.path, &logs, &tools, &pki, self.token)?;
         let mut nodes = Vec::new();
         let ground = Ground { lab: &folder.id, folder: &folder.path, logs: &logs, tools: &tools, pki: &pki, agent: &agent };
         for (place, net) in parts {
