@@ -3,7 +3,8 @@
 use super::choice::{Choice, Suite, everything, matching, slice};
 
 /// What `conformance --help` prints.
-pub const USAGE: &str = "usage: make conformance ARGS='...', or conformance [--agent NAME] [--suite NAME] [--slice] [--focus REGEX] [--slow] [--procs N]
+pub const USAGE: &str =
+    "usage: make conformance ARGS='...', or conformance [--agent NAME] [--suite NAME] [--slice] [--focus REGEX] [--slow] [--procs N]
   --agent   kubelet-rs (if not said) or upstream
   --suite   cluster (e2e.test) or node (e2e_node.test); one after the other if not said
   --slice   the specs of integration/conformance/slice-*.txt alone
