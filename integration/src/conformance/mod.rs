@@ -150,6 +150,8 @@ fn arguments(lab: &Lab, suite: Suite) -> Vec<String> {
         Suite::Node => vec![
             "--start-services=false".into(),
             "--prepull-images=false".into(),
+            // Two minutes for each spec that fails, in a search for metrics of the control plane.
+            "--dump-logs-on-failure=false".into(),
             format!("--bearer-token={TOKEN}"),
             format!("--node-name={}", lab.node(0).name()),
             format!("--container-runtime-endpoint=unix://{RUNTIME_SOCKET}"),

@@ -1,6 +1,7 @@
 //! Manifests in a folder, or one file (upstream: `config/file.go`, `file_linux.go`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,19 +37,35 @@ pub async fn run(path: PathBuf, node: String, every: Duration, pods: mpsc::Sende
                 Good::default()
             }
         };
-        let found = good.pods();
-        let uids: Vec<String> = found.iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
-        if told.as_ref() != Some(&uids) {
-            told = Some(uids);
-            if pods.send(found).await.is_err() {
-                return;
-            }
+        if tell(&good, &mut told, &pods).await.is_err() {
+            return;
         }
+        let mut unlinked = BTreeSet::new();
         tokio::select! {
             () = sleep(every) => {}
-            () = changed(watch.as_mut()) => while tokio::time::timeout(QUIET, changed(watch.as_mut())).await.is_ok() {},
+            names = changed(watch.as_mut()) => {
+                unlinked.extend(names);
+                while let Ok(names) = tokio::time::timeout(QUIET, changed(watch.as_mut())).await {
+                    unlinked.extend(names);
+                }
+            }
+        }
+        good.forget(&unlinked);
+        if tell(&good, &mut told, &pods).await.is_err() {
+            return;
         }
     }
+}
+
+/// Tells what there is, if it is not what was told last. An error: nobody listens.
+async fn tell(good: &Good, told: &mut Option<Vec<String>>, pods: &mpsc::Sender<Vec<Pod>>) -> Result<(), ()> {
+    let found = good.pods();
+    let uids: Vec<String> = found.iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
+    if told.as_ref() == Some(&uids) {
+        return Ok(());
+    }
+    *told = Some(uids);
+    pods.send(found).await.map_err(drop)
 }
 
 fn watch(path: &Path) -> Option<DirWatch> {
@@ -58,11 +75,13 @@ fn watch(path: &Path) -> Option<DirWatch> {
     DirWatch::new(dir, changes | Change::IN_DELETE_SELF | Change::IN_MOVE_SELF).ok()
 }
 
-async fn changed(watch: Option<&mut DirWatch>) {
+/// Waits for a change, and gives the names of files that were unlinked. One that was renamed is not: so editors put the old version aside.
+async fn changed(watch: Option<&mut DirWatch>) -> Vec<OsString> {
     let Some(watch) = watch else { return std::future::pending().await };
-    // What can't be watched is looked at at intervals.
-    if watch.next().await.is_err() {
-        std::future::pending::<()>().await;
+    match watch.next().await {
+        Ok(events) => events.into_iter().filter(|event| event.change.contains(Change::IN_DELETE)).filter_map(|event| event.name).collect(),
+        // What can't be watched is looked at at intervals.
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -91,6 +110,11 @@ impl Good {
                 Err(error) => self.complain(&file, error),
             }
         }
+    }
+
+    /// A manifest that was unlinked was taken away, also if there is one of its name again by now: its pod ends first, and starts anew.
+    fn forget(&mut self, unlinked: &BTreeSet<OsString>) {
+        self.files.retain(|file, _| file.file_name().is_none_or(|name| !unlinked.contains(name)));
     }
 
     /// Once for each new complaint.
@@ -159,6 +183,16 @@ mod tests {
         std::fs::write(path.join(".web.yaml.swp"), manifest("a:2")).unwrap();
         std::fs::rename(path.join(".web.yaml.swp"), path.join("web.yaml")).unwrap();
         assert_eq!(images(&mut deliveries).await, ["a:2"], "nothing was told in between");
+        // Others put the old version aside, and unlink it at last.
+        std::fs::rename(path.join("web.yaml"), path.join("web.yaml~")).unwrap();
+        std::fs::write(path.join("web.yaml"), manifest("a:3")).unwrap();
+        std::fs::remove_file(path.join("web.yaml~")).unwrap();
+        assert_eq!(images(&mut deliveries).await, ["a:3"], "nothing was told in between");
+        // Who unlinks a manifest wants its pod to end, even if the same one is there again at once.
+        std::fs::remove_file(path.join("web.yaml")).unwrap();
+        std::fs::write(path.join("web.yaml"), manifest("a:3")).unwrap();
+        assert_eq!(images(&mut deliveries).await, [""; 0]);
+        assert_eq!(images(&mut deliveries).await, ["a:3"]);
         std::fs::remove_file(path.join("web.yaml")).unwrap();
         assert_eq!(images(&mut deliveries).await, [""; 0]);
     }
