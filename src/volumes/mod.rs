@@ -13,6 +13,7 @@ mod config_map;
 mod context;
 mod downward_api;
 mod empty_dir;
+pub mod env_file;
 mod fs_group;
 mod host_path;
 mod kind;

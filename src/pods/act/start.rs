@@ -24,11 +24,11 @@ use crate::pods::memory::Subject;
 use crate::pods::plan::{Start, Why};
 use crate::pods::progress::Progress;
 use crate::pods::spec;
-use crate::runtime::translate::env::{EnvSources, ObjectKind, Objects, environment, references};
+use crate::runtime::translate::env::{EnvSources, ObjectKind, Objects, environment, files, references};
 use crate::runtime::translate::{ContainerInput, container_config, mounts_hosts_file};
 use crate::runtime::{Container, Image, Sandbox};
-use crate::volumes::PodVolumes;
 use crate::volumes::objects::FRESH;
+use crate::volumes::{PodVolumes, env_file};
 
 /// How long a container waits for the first list of Services, which its environment is made from.
 const SERVICES_WAIT: Duration = Duration::from_secs(10);
@@ -201,6 +201,12 @@ impl One<'_> {
             if let Err(error) = found.or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) }) {
                 return Err(StartError::config(error));
             }
+        }
+        for (volume, path) in files(self.container) {
+            // A volume that is not there is not left out silently: who needs the file says so.
+            let Some(mounted) = self.volumes.get(volume) else { continue };
+            let content = env_file::read(&mounted.host_path, path).map_err(|error| error.to_string());
+            objects.files.insert((volume.to_owned(), path.to_owned()), content);
         }
         Ok(objects)
     }

@@ -1,10 +1,12 @@
 //! The environment of a container.
 
+mod file;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, FileKeySelector, Pod, Secret};
 
 use super::expansion::expand;
 use super::links::service_links;
@@ -39,6 +41,8 @@ pub struct Objects {
     pub config_maps: BTreeMap<String, Arc<ConfigMap>>,
     /// Secrets by name.
     pub secrets: BTreeMap<String, Arc<Secret>>,
+    /// Files of volumes, by volume and path; without those of volumes that the pod has not. An error says why a file can't be read.
+    pub files: BTreeMap<(String, String), Result<String, String>>,
 }
 
 /// Why a container has no environment. Upstream shows these as `CreateContainerConfigError`.
@@ -70,9 +74,29 @@ pub enum EnvError {
         /// Why.
         source: DownwardError,
     },
-    /// The agent can't do this yet.
-    #[error("variable {0}: fileKeyRef is not supported yet by this node; run the pod on another node")]
-    FileKeyRef(String),
+    /// A variable comes from a file of a volume that the pod has not.
+    #[error("cannot find the volume {0:?} referenced by FileKeyRef")]
+    NoVolume(String),
+    /// A file of variables can't be read, or is none.
+    #[error("couldn't parse env file {path:?} of volume {volume:?}: {message}")]
+    BadFile {
+        /// The volume.
+        volume: String,
+        /// The file's path in it.
+        path: String,
+        /// Why.
+        message: String,
+    },
+    /// A file of variables lacks one.
+    #[error("environment variable key {key:?} not found in file {path:?} of volume {volume:?}")]
+    NoVariable {
+        /// The variable's name in the file.
+        key: String,
+        /// The volume.
+        volume: String,
+        /// The file's path in it.
+        path: String,
+    },
 }
 
 /// The ConfigMaps and Secrets that must be read before [`environment`] is called; each once, in the order of the spec.
@@ -101,6 +125,12 @@ pub fn references(container: &Container) -> Vec<ObjectRef> {
         }
     }
     out
+}
+
+/// Files of volumes, by volume and path, that must be read too.
+pub fn files(container: &Container) -> impl Iterator<Item = (&str, &str)> {
+    let sources = container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref());
+    sources.filter_map(|source| source.file_key_ref.as_ref()).map(|file| (file.volume_name.as_str(), file.path.as_str()))
 }
 
 /// What variables are made from, beside the container's own spec.
@@ -198,8 +228,8 @@ fn value_from(
         let value = secret.data.as_ref().and_then(|d| d.get(&r.key)).map(|v| v.0.clone());
         return objects.required(value, ObjectKind::Secret, &r.name, &r.key, r.optional);
     }
-    if source.file_key_ref.is_some() {
-        return Err(EnvError::FileKeyRef(variable.to_owned()));
+    if let Some(selector) = &source.file_key_ref {
+        return objects.variable(selector);
     }
     Ok(Some(Vec::new()))
 }
@@ -225,6 +255,19 @@ impl<'a> Lookup<'a> {
             Some(secret) => Ok(Some(secret)),
             None if optional == Some(true) => Ok(None),
             None => Err(EnvError::NoSecret(name.to_owned())),
+        }
+    }
+
+    fn variable(self, selector: &FileKeySelector) -> Result<Option<Vec<u8>>, EnvError> {
+        let FileKeySelector { volume_name: volume, path, key, optional } = selector.clone();
+        let Some(content) = self.objects.files.get(&(volume.clone(), path.clone())) else { return Err(EnvError::NoVolume(volume)) };
+        let found = content.as_deref().map_err(Clone::clone).and_then(|text| file::value(text, &key).map_err(|error| error.to_string()));
+        match found {
+            Ok(Some(value)) => Ok(Some(value.as_bytes().to_vec())),
+            Ok(None) if optional == Some(true) => Ok(None),
+            Ok(None) => Err(EnvError::NoVariable { key, volume, path }),
+            // Also where it is optional: that says the variable may be missing, not the file.
+            Err(message) => Err(EnvError::BadFile { volume, path, message }),
         }
     }
 

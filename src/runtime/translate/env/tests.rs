@@ -9,6 +9,10 @@ fn objects() -> Objects {
     Objects {
         config_maps: BTreeMap::from([("settings".to_owned(), Arc::new(serde_json::from_value(map).unwrap()))]),
         secrets: BTreeMap::from([("login".to_owned(), Arc::new(serde_json::from_value(secret).unwrap()))]),
+        files: BTreeMap::from([
+            (("made".to_owned(), "good".to_owned()), Ok("MADE='here'\n".to_owned())),
+            (("made".to_owned(), "env".to_owned()), Ok("MADE='here'\nbroken".to_owned())),
+        ]),
     }
 }
 
@@ -93,6 +97,17 @@ fn a_secret_need_not_be_text() {
     assert_eq!(env(all).unwrap(), ["password=s3cr3t", r"raw=\xff"]);
 }
 
+fn in_file(path: &str, key: &str, optional: bool) -> Value {
+    let selector = json!({"key": key, "path": path, "volumeName": "made", "optional": optional});
+    container(json!([]), json!([{"name": "V", "valueFrom": {"fileKeyRef": selector}}]))
+}
+
+#[test]
+fn a_variable_of_a_file_may_be_missing_if_it_is_optional() {
+    assert_eq!(env(in_file("good", "MADE", false)).unwrap(), ["V=here"]);
+    assert_eq!(env(in_file("good", "none", true)).unwrap(), [""; 0]);
+}
+
 #[test]
 fn what_is_missing_is_named() {
     let key =
@@ -113,8 +128,10 @@ fn what_is_missing_is_named() {
         ),
         (
             container(json!([]), json!([{"name": "V", "valueFrom": {"fileKeyRef": {"key": "k", "path": "p", "volumeName": "v"}}}])),
-            "variable V: fileKeyRef is not supported yet by this node; run the pod on another node",
+            r#"cannot find the volume "v" referenced by FileKeyRef"#,
         ),
+        (in_file("good", "none", false), r#"environment variable key "none" not found in file "good" of volume "made""#),
+        (in_file("env", "AFTER", true), r#"couldn't parse env file "env" of volume "made": line 2: there is no '='"#),
     ] {
         assert_eq!(env(spec).expect_err(want).to_string(), want);
     }
