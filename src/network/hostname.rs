@@ -22,9 +22,11 @@ pub enum HostnameError {
         /// `label` or `name`.
         kind: &'static str,
     },
-    /// The kernel can't hold the name.
+    /// The kernel can't hold the name that spec.setHostnameAsFQDN asks for. Upstream's tests read the words.
     #[error(
-        "spec.setHostnameAsFQDN is set, but the name {0} has more than 64 bytes, the most that the kernel holds; shorten hostname or subdomain"
+        "failed to construct FQDN from pod hostname and cluster domain, FQDN {0} is too long ({KERNEL_MAX} characters is the max, \
+         {length} characters requested); shorten hostname or subdomain, or leave spec.setHostnameAsFQDN out",
+        length = .0.len()
     )]
     TooLong(String),
 }

@@ -111,7 +111,9 @@ func layer(root string) ([]byte, error) {
 
 func image(root []byte, ref string, entrypoint, cmd []string, user string) ([]byte, error) {
 	fs := newBlob("application/vnd.oci.image.layer.v1.tar", root)
-	settings := map[string]any{"Env": []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, "WorkingDir": "/"}
+	settings := map[string]any{"Env": []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, "WorkingDir": "/",
+		// So that no two images have the same id: a runtime tells an image's name by it.
+		"Labels": map[string]string{"org.opencontainers.image.ref.name": ref}}
 	if len(entrypoint) > 0 {
 		settings["Entrypoint"] = entrypoint
 	}

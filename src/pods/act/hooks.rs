@@ -6,7 +6,6 @@ use k8s_openapi::api::core::v1::{Container as Spec, ExecAction, HTTPGetAction, L
 use tokio::time::sleep;
 
 use super::Run;
-use super::limit::Limit;
 use crate::api::events::EventType;
 use crate::model::ContainerId;
 use crate::pods::http_get::{self, Get};
@@ -16,6 +15,9 @@ use crate::runtime::Container;
 
 /// Upstream sets a hook after the start no limit at all: it is given a day.
 pub(super) const POST_START_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How much longer than a container's grace period the call of its hook may take.
+const PRE_STOP_MORE: Duration = Duration::from_secs(10);
 
 /// As much of a container's spec as its hook needs, from what the runtime keeps (upstream: `restoreSpecsFromContainerLabels`).
 fn restored(record: &Container) -> Option<Spec> {
@@ -27,22 +29,18 @@ fn restored(record: &Container) -> Option<Spec> {
 }
 
 impl Run {
-    /// Runs a container's hook before its end, as long as its grace period lasts. Never twice for one instance.
-    pub(super) async fn pre_stop(&self, id: &ContainerId, name: &str, limit: &mut Limit) {
+    /// Runs a container's hook before its end, of which `left` is left. Never twice for one instance.
+    pub(super) async fn pre_stop(&self, id: &ContainerId, name: &str, left: Duration) {
         let kept = self.job.records.get(id).and_then(restored);
         let known = self.job.pod.as_ref().and_then(|pod| spec::container(pod, name)).cloned();
         let Some(container) = known.or(kept) else { return };
         let Some(handler) = container.lifecycle.as_ref().and_then(|l| l.pre_stop.as_ref()) else { return };
         self.report(Progress::PreStopping(id.clone()));
-        // What is not done in time ends with the wait below; the call's own deadline comes later, so that it is no failure.
-        let left = limit.left() + Duration::from_secs(2);
-        tokio::select! {
-            ended = self.hook(id, &container, handler, left) => if let Err(error) = ended {
-                tracing::warn!(pod = %self.job.name, container = name, %error, "The hook before the container's end has failed");
-                // Without the error: it may hold what not everybody who reads events should see.
-                self.event(Some(name), EventType::Warning, "FailedPreStopHook", "PreStopHook failed");
-            },
-            () = limit.passed() => tracing::info!(pod = %self.job.name, container = name, "The hook before the container's end was not done within the grace period"),
+        // What is not done in time ends with the container; the call's own deadline comes after that.
+        if let Err(error) = self.hook(id, &container, handler, left + PRE_STOP_MORE).await {
+            tracing::warn!(pod = %self.job.name, container = name, %error, "The hook before the container's end has failed");
+            // Without the error: it may hold what not everybody who reads events should see.
+            self.event(Some(name), EventType::Warning, "FailedPreStopHook", "PreStopHook failed");
         }
     }
 

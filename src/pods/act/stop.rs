@@ -1,6 +1,9 @@
 //! The way down.
 
+use std::pin::pin;
 use std::time::Duration;
+
+use futures::future::{FusedFuture as _, FutureExt as _};
 
 use super::limit::Limit;
 use super::{RETRY, Run};
@@ -26,26 +29,48 @@ pub(super) struct Stop {
 }
 
 impl Run {
+    /// The hook, the turn, then the runtime. A hook that is late goes on until its container ends, as with upstream.
+    async fn end(&self, id: &ContainerId, hook: impl Future<Output = ()>, after: &[ContainerId], limit: &mut Limit) -> runtime::Result<()> {
+        let mut hook = pin!(hook.fuse());
+        tokio::select! {
+            () = &mut hook => {}
+            () = limit.passed() => tracing::info!(pod = %self.job.name, %id, "The hook before the container's end was not done within the grace period"),
+        }
+        let stop = async {
+            tokio::select! {
+                () = self.turn(after) => {}
+                () = limit.passed() => {}
+            }
+            loop {
+                tokio::select! {
+                    stopped = self.job.ctx.runtime.stop_container(id, limit.left().max(MIN_GRACE)) => return stopped,
+                    // Asked for again, with less time.
+                    () = limit.shortened() => {}
+                }
+            }
+        };
+        let mut stop = pin!(stop);
+        loop {
+            tokio::select! {
+                stopped = &mut stop => return stopped,
+                () = &mut hook, if !hook.is_terminated() => {}
+            }
+        }
+    }
+
     /// The hook, the turn, TERM, and KILL at the end of the grace period that all of them share.
     pub(super) async fn stop_container(&self, stop: Stop) {
         let Stop { id, name, .. } = stop;
         self.event(Some(&name), EventType::Normal, "Killing", &stop.why.message(self.job.pod.as_deref(), &name));
         let runtime = &self.job.ctx.runtime;
         let mut limit = Limit::new(stop.grace, self.orders.clone());
-        if stop.hook {
-            self.pre_stop(&id, &name, &mut limit).await;
-        }
-        tokio::select! {
-            () = self.turn(&stop.after) => {}
-            () = limit.passed() => {}
-        }
-        let stopped = loop {
-            tokio::select! {
-                stopped = runtime.stop_container(&id, limit.left().max(MIN_GRACE)) => break stopped,
-                // Asked for again, with less time.
-                () = limit.shortened() => {}
+        let left = limit.left();
+        let hook = async {
+            if stop.hook {
+                self.pre_stop(&id, &name, left).await;
             }
         };
+        let stopped = self.end(&id, hook, &stop.after, &mut limit).await;
         if let Err(error) = stopped {
             return self.stop_failed(&error, "FailedKillPod");
         }
