@@ -152,6 +152,7 @@ fn arguments(lab: &Lab, suite: Suite) -> Vec<String> {
             "--prepull-images=false".into(),
             // Two minutes for each spec that fails, in a search for metrics of the control plane.
             "--dump-logs-on-failure=false".into(),
+            "--dns-domain=cluster.local".into(),
             format!("--bearer-token={TOKEN}"),
             format!("--node-name={}", lab.node(0).name()),
             format!("--container-runtime-endpoint=unix://{RUNTIME_SOCKET}"),

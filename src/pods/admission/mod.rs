@@ -4,6 +4,7 @@
 //! that were let in take. Survives a restart: a pod's status, which has a start time once it was let in.
 
 mod affinity;
+mod apparmor;
 mod fit;
 mod host;
 mod preempt;
@@ -65,6 +66,7 @@ pub struct Admission {
     /// What pods may take, as long as no Node object says it.
     allocatable: Totals,
     sysctls: Allowlist,
+    apparmor: bool,
     admitted: Mutex<BTreeMap<PodUid, Demand>>,
     freed: Notify,
 }
@@ -72,7 +74,8 @@ pub struct Admission {
 impl Admission {
     /// Of a node. `unsafe_sysctls`: patterns of `allowedUnsafeSysctls`.
     pub fn new(api: Arc<dyn Api>, node: watch::Receiver<Option<Arc<Node>>>, allocatable: Totals, unsafe_sysctls: &[String]) -> Self {
-        Self { api, node, allocatable, sysctls: Allowlist::new(unsafe_sysctls), admitted: Mutex::default(), freed: Notify::new() }
+        let sysctls = Allowlist::new(unsafe_sysctls);
+        Self { api, node, allocatable, sysctls, apparmor: apparmor::enabled(), admitted: Mutex::default(), freed: Notify::new() }
     }
 
     /// Decides about a pod that has no worker yet.
@@ -129,7 +132,12 @@ impl Admission {
     }
 
     fn check(&self, pod: &Pod, node: Option<&Node>, demand: &Demand) -> Decision {
-        let firm = self.sysctls.check(pod).and_then(|()| host::os(pod)).and_then(|()| host::groups_policy(pod, node));
+        let firm = self
+            .sysctls
+            .check(pod)
+            .and_then(|()| host::os(pod))
+            .and_then(|()| host::groups_policy(pod, node))
+            .and_then(|()| apparmor::check(pod, self.apparmor));
         if let Err(rejection) = firm {
             return Decision::Rejected(rejection);
         }

@@ -25,6 +25,7 @@ mod security;
 
 pub use container::{ContainerInput, container_config};
 pub use mounts::mounts_hosts_file;
+pub use profiles::APPARMOR_ANNOTATION;
 pub use sandbox::{SandboxInput, sandbox_config};
 
 use super::host::HostTraits;

@@ -15,7 +15,7 @@ pub(super) const RUNTIME_DEFAULT: SecurityProfile =
 const UNCONFINED: SecurityProfile = SecurityProfile { profile_type: ProfileType::Unconfined as i32, localhost_ref: String::new() };
 
 /// Prefix of the annotation that named a container's AppArmor profile before the API had a field for it.
-const APPARMOR_ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
+pub const APPARMOR_ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
 
 /// The container's seccomp profile: its own, else the pod's, else the node's default.
 pub(super) fn seccomp(
