@@ -189,7 +189,7 @@ impl Manager {
         match event {
             WatchEvent::Snapshot(pods) => self.snapshot(pods).await,
             WatchEvent::Applied(pod) if mirrors::is_mirror(&pod) => self.mirror(pod),
-            WatchEvent::Applied(pod) => self.desired(pod).await,
+            WatchEvent::Applied(pod) => self.desired(spec::of_the_api_server(pod)).await,
             WatchEvent::Deleted(pod) if mirrors::is_mirror(&pod) => {
                 let name = mirrors::full_name(&pod);
                 if self.mirrors.get(&name).is_some_and(|known| known.metadata.uid == pod.metadata.uid) {
@@ -222,7 +222,7 @@ impl Manager {
         });
         mirrored.into_iter().for_each(|pod| self.mirror(pod));
         for pod in own {
-            self.desired(pod).await;
+            self.desired(spec::of_the_api_server(pod)).await;
         }
         self.waiting.retain(|pod| wanted.contains(&PodRef::of(pod).uid));
         for (_, worker) in self.workers.iter_mut().filter(|(uid, worker)| !worker.is_static && !wanted.contains(*uid)) {

@@ -22,8 +22,20 @@ fn of(pod: &Pod) -> Option<&PodSpec> {
 
 /// A pod that the node itself brings (upstream: `types/pod_update.go`, `IsStaticPod`).
 pub fn is_static(pod: &Pod) -> bool {
-    let source = pod.metadata.annotations.as_ref().and_then(|a| a.get("kubernetes.io/config.source"));
+    let source = pod.metadata.annotations.as_ref().and_then(|a| a.get(SOURCE));
     source.is_some_and(|source| source != "api")
+}
+
+/// Where a pod comes from: "file", "http" or "api".
+const SOURCE: &str = "kubernetes.io/config.source";
+
+/// A pod of the API server, whatever it says of itself: static pods are critical, and who makes pods must not make such (upstream:
+/// `config/config.go`, which overwrites the annotation too).
+pub fn of_the_api_server(mut pod: Pod) -> Pod {
+    if let Some(source) = pod.metadata.annotations.as_mut().and_then(|annotations| annotations.get_mut(SOURCE)) {
+        "api".clone_into(source);
+    }
+    pod
 }
 
 /// Regular containers.

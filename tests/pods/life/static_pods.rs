@@ -134,3 +134,35 @@ fn a_manifest_that_went_while_no_agent_ran_is_cleaned_up() {
         world.check_empty().await;
     });
 }
+
+#[test]
+fn a_manifest_that_is_unlinked_and_there_again_at_once_starts_its_pod_anew() {
+    run(async {
+        let world = world();
+        put_manifest(&world, "app:1");
+        let _agent = world.start();
+        until(&world, "it is ready", || world.is_ready("web-node")).await;
+        std::fs::remove_file(world.manifests_dir().join("web.yaml")).expect("there");
+        put_manifest(&world, "app:1");
+        until(&world, "it was started anew", || world.restarts("web-node", "app") == 1 && world.is_ready("web-node")).await;
+        assert_eq!((world.runtime.pods().len(), world.runtime.starts("web-node", "app")), (1, 2));
+        world.check();
+    });
+}
+
+#[test]
+fn a_pod_of_the_api_server_is_none_whatever_it_says() {
+    run(async {
+        let world = world();
+        let _agent = world.start();
+        let pod = json!({
+            "metadata": {"name": "says-so", "namespace": "default", "annotations": {"kubernetes.io/config.source": "file"}},
+            "spec": {"containers": [{"name": "app", "image": "app:1"}]}, "status": {"phase": "Pending"}
+        });
+        let pod = PodRef::of(&world.api.put_pod(serde_json::from_value(pod).expect("a pod")));
+        until(&world, "it is ready", || world.is_ready("says-so")).await;
+        world.delete(&pod, 5);
+        until(&world, "it is gone", || world.object("says-so").is_none() && world.runtime.pods().is_empty()).await;
+        world.check_empty().await;
+    });
+}
