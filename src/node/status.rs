@@ -39,6 +39,11 @@ pub struct Inputs<'a> {
     pub not_ready: &'a [String],
 }
 
+/// What the agent does of the features that the scheduler and the API server ask a node for (KEP-5328), in order. Without them no pod with
+/// such a rule comes here, and no such resize is let through. ExtendWebSocketsToKubelet is not among them: see `server::upgrade`.
+const DECLARED: [&str; 3] =
+    ["InPlacePodLevelResourcesVerticalScaling", "InPlacePodVerticalScalingInitContainers", "RestartAllContainersOnContainerExits"];
+
 /// The status to report, given the one that the API server has.
 pub fn compute(inputs: &Inputs<'_>, old: &NodeStatus, now: Timestamp) -> NodeStatus {
     let capacity = capacity(inputs, old);
@@ -50,6 +55,7 @@ pub fn compute(inputs: &Inputs<'_>, old: &NodeStatus, now: Timestamp) -> NodeSta
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(inputs.settings.server_port) }),
         }),
+        declared_features: Some(DECLARED.map(str::to_owned).to_vec()),
         features: inputs
             .runtime
             .health
@@ -216,6 +222,7 @@ pub fn patch(old: &NodeStatus, new: &NodeStatus, heartbeat: bool) -> Option<Valu
     // What the runtime was not asked for yet stays as it was said before.
     let fields = [
         ("daemonEndpoints", to_json(&old.daemon_endpoints), to_json(&new.daemon_endpoints)),
+        ("declaredFeatures", to_json(&old.declared_features), to_json(&new.declared_features)),
         ("features", to_json(&old.features), to_json(&new.features.as_ref().or(old.features.as_ref()))),
         ("images", to_json(&old.images), to_json(&new.images)),
         ("nodeInfo", to_json(&old.node_info), to_json(&new.node_info)),

@@ -137,12 +137,15 @@ fn a_patch_holds_only_what_changed() {
     resources.insert("example.com/gpu".into(), Quantity("2".into()));
     resources.insert("cpu".into(), Quantity("1".into()));
     old.addresses = None;
+    old.declared_features = None;
     let new = status(&view(), &[], &settings, &old, 200);
     let patch = patch(&old, &new, false).expect("changes");
     assert_eq!(patch["status"]["capacity"], json!({"cpu": "2", "hugepages-1Gi": null}));
     assert_eq!(patch["status"]["allocatable"], json!({"example.com/gpu": "2"}));
     let addresses = patch["status"]["addresses"].as_array().expect("addresses");
     assert_eq!(addresses.last(), Some(&json!({"$patch": "replace"})));
+    assert_eq!(patch["status"]["declaredFeatures"], json!(DECLARED), "in order: the API server refuses another one");
+    assert!(DECLARED.is_sorted());
     assert_eq!(patch["status"].get("nodeInfo"), None);
     assert!(patch["status"]["conditions"].is_array());
 }

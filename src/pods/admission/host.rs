@@ -36,6 +36,17 @@ pub(super) fn groups_policy(pod: &Pod, node: Option<&Node>) -> Result<(), Reject
     Ok(())
 }
 
+/// What the scheduler asks a node's declared features for (KEP-5328): of all that a pod can need, the agent lacks user namespaces in the
+/// host's network alone.
+pub(super) fn features(pod: &Pod) -> Result<(), Rejection> {
+    let own_users = pod.spec.as_ref().and_then(|s| s.host_users) == Some(false);
+    if own_users && spec::host_network(pod) {
+        let message = "Pod requires node features that are not available: UserNamespacesHostNetworkSupport";
+        return Err(Rejection::new("PodFeatureUnsupported", message));
+    }
+    Ok(())
+}
+
 /// A pod that others make room for (upstream: `types/pod_update.go`, `IsCriticalPod`).
 pub(super) fn is_critical(pod: &Pod) -> bool {
     let mirror = pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key("kubernetes.io/config.mirror"));

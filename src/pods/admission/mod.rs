@@ -137,7 +137,8 @@ impl Admission {
             .check(pod)
             .and_then(|()| host::os(pod))
             .and_then(|()| host::groups_policy(pod, node))
-            .and_then(|()| apparmor::check(pod, self.apparmor));
+            .and_then(|()| apparmor::check(pod, self.apparmor))
+            .and_then(|()| host::features(pod));
         if let Err(rejection) = firm {
             return Decision::Rejected(rejection);
         }

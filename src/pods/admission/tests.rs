@@ -92,6 +92,7 @@ async fn each_check_has_its_reason() {
         (json!({"nodeName": "other"}), "NodeName"),
         (json!({"os": {"name": "windows"}}), "PodOSNotSupported"),
         (json!({"securityContext": {"supplementalGroupsPolicy": "Strict"}}), "SupplementalGroupsPolicyNotSupported"),
+        (json!({"hostNetwork": true, "hostUsers": false}), "PodFeatureUnsupported"),
         (sysctl("kernel.shm_rmid_forced"), ""),
         (sysctl("net/ipv4/tcp_syncookies"), ""),
         (sysctl("kernel.msgmax"), ""),
