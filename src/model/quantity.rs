@@ -3,7 +3,7 @@
 //! Rules from k8s.io/apimachinery/pkg/api/resource/quantity.go: the finest step is one billionth and anything finer rounds away
 //! from zero; magnitudes are capped at 2^63−1.
 
-use std::ops::Add;
+use std::ops::{Add, Sub};
 use std::str::FromStr;
 
 /// Billionths in one unit.
@@ -55,6 +55,15 @@ impl Add for Quantity {
     /// Capped like everything else.
     fn add(self, other: Self) -> Self {
         Self { nanos: (self.nanos + other.nanos).clamp(-CAP, CAP) }
+    }
+}
+
+impl Sub for Quantity {
+    type Output = Self;
+
+    /// Capped like everything else.
+    fn sub(self, other: Self) -> Self {
+        Self { nanos: (self.nanos - other.nanos).clamp(-CAP, CAP) }
     }
 }
 
@@ -137,6 +146,19 @@ fn nanos(whole: &str, fraction: &str, binary: u32, exponent: i64) -> i128 {
     value.saturating_add(i128::from(rest)).min(CAP)
 }
 
+/// Bytes with the largest suffix that leaves no remainder: "4Gi".
+pub fn binary(bytes: i64) -> String {
+    let mut value = bytes;
+    let mut suffix = "";
+    for next in ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"] {
+        if value == 0 || value % 1024 != 0 {
+            break;
+        }
+        (value, suffix) = (value / 1024, next);
+    }
+    format!("{value}{suffix}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,6 +204,13 @@ mod tests {
     fn other_texts_are_refused() {
         for text in ["", "-", ".", "1.2.3", "1 Gi", "Gi", "1gi", "1KI", "1e", "1e1.5", "0x10", "1mm", "٣", "--1", "1Gi "] {
             assert!(text.parse::<Quantity>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_have_the_largest_exact_suffix() {
+        for (bytes, want) in [(0, "0"), (1023, "1023"), (1024, "1Ki"), (1 << 30, "1Gi"), (3 << 20, "3Mi"), (1025, "1025")] {
+            assert_eq!(binary(bytes), want);
         }
     }
 }

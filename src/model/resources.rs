@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
 use super::qos::QosClass;
-use super::quantity::Quantity;
+use super::quantity::{Quantity, binary};
 
 /// Amounts by resource name.
 pub type Amounts = BTreeMap<String, Quantity>;
@@ -18,6 +18,17 @@ pub type Amounts = BTreeMap<String, Quantity>;
 /// One amount out of a container's or pod's list. One that can't be read counts as absent: the API server lets none through.
 pub fn amount(list: Option<&BTreeMap<String, Text>>, name: &str) -> Option<Quantity> {
     list?.get(name)?.0.parse().ok()
+}
+
+/// An amount as the API writes it: bytes in powers of 1024, all else in whole ones or thousandths.
+pub fn text(name: &str, amount: Quantity) -> Text {
+    let bytes = matches!(name, "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
+    let milli = amount.milli_value();
+    Text(match (bytes, milli % 1000) {
+        (true, _) => binary(amount.value()),
+        (_, 0) => (milli / 1000).to_string(),
+        _ => format!("{milli}m"),
+    })
 }
 
 /// What a pod asks for and may use, overhead included.

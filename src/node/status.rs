@@ -16,6 +16,7 @@ use super::NodeSettings;
 use super::machine::Machine;
 use super::probe::RuntimeView;
 use crate::model::node::{NodeFacts, Totals};
+use crate::model::quantity::binary;
 
 /// Names of one image in the status (`pkg/kubelet/nodestatus`, MaxNamesPerImageInNodeStatus).
 const NAMES_OF_AN_IMAGE: usize = 5;
@@ -97,19 +98,6 @@ fn resources(totals: &Totals) -> Resources {
         ("pods", totals.pods.to_string()),
     ];
     all.into_iter().map(|(name, text)| (name.to_owned(), Quantity(text))).collect()
-}
-
-/// Bytes in the API's canonical form: the largest binary suffix that loses nothing.
-fn binary(bytes: i64) -> String {
-    let mut value = bytes;
-    let mut suffix = "";
-    for next in ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"] {
-        if value == 0 || value % 1024 != 0 {
-            break;
-        }
-        (value, suffix) = (value / 1024, next);
-    }
-    format!("{value}{suffix}")
 }
 
 fn is_ours(resource: &str) -> bool {

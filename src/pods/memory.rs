@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::ContainerId;
-use crate::runtime::Limits;
+use crate::pods::resize::Given;
 
 /// What may fail and be tried again on its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +62,7 @@ pub struct Memory {
     /// Instances that the node has stopped, and whether others take their place: how they ended says nothing about that.
     pub decided: BTreeMap<ContainerId, bool>,
     /// The limits that running instances were given by this agent.
-    pub in_force: BTreeMap<ContainerId, Limits>,
+    pub in_force: BTreeMap<ContainerId, Given>,
     /// Instances whose hook before the end has begun: it is not run again.
     pub pre_stopped: BTreeSet<ContainerId>,
 }

@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::fs::Tree;
 use super::names::{CgroupPath, Layout};
 use super::plan::{self, Limits, PodPolicy};
-use super::{CgroupError, CgroupVersion, PodCgroups, detect};
+use super::{CgroupError, CgroupVersion, PodCgroups, PodMemory, detect};
 use crate::config::KubeletConfiguration;
 use crate::model::PodUid;
 use crate::model::node::Totals;
@@ -97,6 +97,24 @@ impl PodCgroups for Cgroups {
         let limits = plan::pod(pod, &self.0.policy);
         let request = PodResources::of(pod).milli_cpu_request();
         self.blocking(move |inner| inner.set_up(&uid, class, &limits, request)).await
+    }
+
+    async fn memory(&self, pod: &Pod) -> Option<PodMemory> {
+        let path = self.0.layout.pod(QosClass::of(pod), &PodUid::from(pod.metadata.uid.as_deref().unwrap_or_default()))?;
+        let wanted = plan::pod(pod, &self.0.policy).memory.and_then(|bytes| u64::try_from(bytes).ok());
+        self.blocking(move |inner| {
+            let [in_use, limit] = match inner.tree.version() {
+                CgroupVersion::V1 => ["memory.usage_in_bytes", "memory.limit_in_bytes"],
+                CgroupVersion::V2 => ["memory.current", "memory.max"],
+            };
+            let read = |file| inner.tree.read_number(&path, "memory", file);
+            // Without a limit version 2 says "max", and version 1 the greatest number of pages that it can count.
+            let limit = read(limit).filter(|bytes| *bytes < 1 << 62);
+            Ok(read(in_use).map(|in_use| PodMemory { in_use, limit, wanted }))
+        })
+        .await
+        .ok()
+        .flatten()
     }
 
     async fn tear_down(&self, uid: &PodUid) -> Result<(), CgroupError> {

@@ -29,12 +29,27 @@ pub struct CgroupError {
     pub message: String,
 }
 
+/// A pod's memory, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PodMemory {
+    /// What its processes use, and what the kernel keeps for them.
+    pub in_use: u64,
+    /// The limit of its cgroup.
+    pub limit: Option<u64>,
+    /// The limit that its cgroup is to have.
+    pub wanted: Option<u64>,
+}
+
 /// What the pod workers ask of this room.
 #[async_trait]
 pub trait PodCgroups: Send + Sync + 'static {
     /// Makes the pod's cgroup, or brings its limits up to date, and says what to put into `cgroup_parent` of its sandbox
     /// (a path for cgroupfs, a slice name for systemd).
     async fn set_up(&self, pod: &Pod) -> Result<String, CgroupError>;
+    /// What the pod's memory is now, and what its limit will be with the next [`Self::set_up`]; `None` where the kernel does not tell.
+    async fn memory(&self, _pod: &Pod) -> Option<PodMemory> {
+        None
+    }
     /// Removes the pod's cgroup, in whichever QoS class it is. Processes still in it are killed first.
     async fn tear_down(&self, uid: &PodUid) -> Result<(), CgroupError>;
     /// UIDs of all pods that have a cgroup.

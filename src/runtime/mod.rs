@@ -356,6 +356,10 @@ pub trait Runtime: Send + Sync + 'static {
     async fn exec(&self, id: &ContainerId, command: &[String], timeout: Duration) -> Result<ExecOutput>;
     /// Sets other limits on a container that runs.
     async fn update_container(&self, id: &ContainerId, resources: LinuxContainerResources) -> Result<()>;
+    /// Bytes of memory that a container uses, as far as the runtime tells.
+    async fn memory_in_use(&self, _id: &ContainerId) -> Result<Option<u64>> {
+        Ok(None)
+    }
     /// Tells the runtime other limits of a pod: what its pod overhead is, and what its containers have together.
     async fn update_sandbox(&self, id: &SandboxId, overhead: LinuxContainerResources, resources: LinuxContainerResources) -> Result<()>;
 

@@ -182,10 +182,3 @@ fn handlers_are_sorted_and_cloud_addresses_left_alone() {
     let before = status(&view, &[], &cloud, &NodeStatus::default(), 1);
     assert_eq!(before.addresses.map(|a| a.len()), Some(1));
 }
-
-#[test]
-fn bytes_have_the_largest_exact_suffix() {
-    for (bytes, want) in [(0, "0"), (1023, "1023"), (1024, "1Ki"), (1 << 30, "1Gi"), (3 << 20, "3Mi"), (1025, "1025")] {
-        assert_eq!(binary(bytes), want);
-    }
-}

@@ -152,8 +152,11 @@ fn init_containers(view: &View, pod: &Pod, sandbox: &Sandbox, plan: &mut Plan) -
     let init = spec::init_containers(pod);
     // Records of init containers may be gone while a regular container exists: then they were done before it.
     let past_init = spec::containers(pod).iter().any(|c| newest(view, &c.name).is_some_and(|r| r.sandbox == sandbox.id));
-    for c in init {
-        let record = newest(view, &c.name).filter(|r| r.sandbox == sandbox.id);
+    let known = |c: &Spec| newest(view, &c.name).filter(|r| r.sandbox == sandbox.id);
+    // And so may those of the first ones while a later one exists.
+    let reached = init.iter().rposition(|c| known(c).is_some()).unwrap_or(0);
+    for (index, c) in init.iter().enumerate() {
+        let record = known(c);
         let sidecar = spec::is_sidecar(c);
         match record.map(|r| (r.phase, r.exit_code)) {
             Some((ContainerPhase::Running, _)) if sidecar => {
@@ -165,6 +168,7 @@ fn init_containers(view: &View, pod: &Pod, sandbox: &Sandbox, plan: &mut Plan) -
             Some((ContainerPhase::Running | ContainerPhase::Created | ContainerPhase::Unknown, _)) => return past_init,
             Some((ContainerPhase::Exited, 0)) if !sidecar => {}
             _ if past_init && !sidecar => {}
+            None if index < reached && !sidecar => {}
             Some((ContainerPhase::Exited, _)) if !sidecar && record.is_some_and(|r| !will_restart(pod, view.memory, r)) => return false,
             _ => {
                 start(view, c, plan);

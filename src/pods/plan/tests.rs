@@ -110,6 +110,8 @@ fn init_containers_go_first_and_in_order() {
     assert_eq!(case(vec![exited("i", 0, 3)]), ["start i#1"]);
     assert_eq!(case(vec![exited("j", 0, 0), exited("i", 0, 0)]), ["start a#0"]);
     assert_eq!(case(vec![running("a", 0)]), [""; 0], "records of init containers may be gone while the pod runs");
+    assert_eq!(case(vec![running("j", 0)]), [""; 0], "and those of the first ones while a later one does");
+    assert_eq!(case(vec![exited("j", 0, 0)]), ["start a#0"]);
     assert_eq!(case(vec![exited("a", 0, 1)]), ["start a#1"]);
 }
 

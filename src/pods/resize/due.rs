@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container as Spec, Pod};
 
 use crate::model::ContainerId;
+use crate::model::resources::amount;
 use crate::pods::plan::View;
 use crate::pods::spec;
 use crate::runtime::translate::{TranslateSettings, container_resources};
@@ -19,12 +20,23 @@ pub struct Due {
     pub name: String,
     /// It gets less than it has of something: that comes first, so that there is room for what others get.
     pub shrinks: bool,
+    /// The new memory limit in bytes, where it is less than what it has: there must be room for what is in use.
+    pub less_memory: Option<i64>,
     /// Its resize policy wants a new instance for such a change.
     pub restart: bool,
 }
 
-/// The limits of each container of a pod, as the runtime is told them.
-pub fn limits(pod: &Pod, settings: &TranslateSettings) -> BTreeMap<String, Limits> {
+/// What a container has, or shall have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Given {
+    /// As the runtime is told it.
+    pub limits: Limits,
+    /// Bytes, which no runtime is told, but which a container may want to start anew for. Unknown of what an agent before this one started.
+    pub memory_request: Option<i64>,
+}
+
+/// What each container of a pod shall have.
+pub fn given(pod: &Pod, settings: &TranslateSettings) -> BTreeMap<String, Given> {
     let all = spec::init_containers(pod).iter().chain(spec::containers(pod));
     all.map(|c| {
         let told = container_resources(pod, c, settings);
@@ -34,7 +46,8 @@ pub fn limits(pod: &Pod, settings: &TranslateSettings) -> BTreeMap<String, Limit
             cpu_period: told.cpu_period,
             memory: told.memory_limit_in_bytes,
         };
-        (c.name.clone(), limits)
+        let request = c.resources.as_ref().and_then(|r| amount(r.requests.as_ref(), "memory")).unwrap_or_default();
+        (c.name.clone(), Given { limits, memory_request: Some(request.value()) })
     })
     .collect()
 }
@@ -48,13 +61,16 @@ pub fn due(view: &View, pod: &Pod) -> Vec<Due> {
             let Some(now) = in_force(view, record) else {
                 // Nobody knows what it has: it is told again with each change.
                 let (id, name) = (record.id.clone(), record.name.to_string());
-                return view.resize.changed.then_some(Due { id, name, shrinks: false, restart: false });
+                return view.resize.changed.then_some(Due { id, name, shrinks: false, less_memory: None, restart: false });
             };
-            let (cpu, memory) = (differs_in_cpu(now, wanted), amount(now.memory) != amount(wanted.memory));
-            let shrinks = less(wanted.memory, now.memory) || less(wanted.cpu_quota, now.cpu_quota) || wanted.cpu_shares < now.cpu_shares;
-            let restart =
-                spec::container(pod, &record.name).is_some_and(|c| (cpu && restarts(c, "cpu")) || (memory && restarts(c, "memory")));
-            (cpu || memory).then(|| Due { id: record.id.clone(), name: record.name.to_string(), shrinks, restart })
+            let requested = now.memory_request.is_some() && now.memory_request != wanted.memory_request;
+            let (now, wanted) = (now.limits, wanted.limits);
+            let (cpu, memory) = (differs_in_cpu(now, wanted), capped(now.memory) != capped(wanted.memory));
+            let less_memory = less(wanted.memory, now.memory).then_some(wanted.memory);
+            let shrinks = less_memory.is_some() || less(wanted.cpu_quota, now.cpu_quota) || wanted.cpu_shares < now.cpu_shares;
+            let restart = spec::container(pod, &record.name)
+                .is_some_and(|c| (cpu && restarts(c, "cpu")) || ((memory || requested) && restarts(c, "memory")));
+            (cpu || memory || restart).then(|| Due { id: record.id.clone(), name: record.name.to_string(), shrinks, less_memory, restart })
         })
         .collect();
     list.sort_by_key(|due| !due.shrinks);
@@ -62,24 +78,25 @@ pub fn due(view: &View, pod: &Pod) -> Vec<Due> {
 }
 
 /// What the runtime was told last, by this agent or as it says itself.
-fn in_force(view: &View, record: &Container) -> Option<Limits> {
-    view.memory.in_force.get(&record.id).copied().or(record.limits)
+fn in_force(view: &View, record: &Container) -> Option<Given> {
+    let told = record.limits.map(|limits| Given { limits, memory_request: None });
+    view.memory.in_force.get(&record.id).copied().or(told)
 }
 
 /// No limit is written as zero or below.
-fn amount(limit: i64) -> i64 {
+fn capped(limit: i64) -> i64 {
     limit.max(0)
 }
 
 fn less(new: i64, old: i64) -> bool {
-    amount(new) > 0 && (amount(old) == 0 || new < old)
+    capped(new) > 0 && (capped(old) == 0 || new < old)
 }
 
 fn differs_in_cpu(now: Limits, wanted: Limits) -> bool {
     // A runtime that tells no shares does not know them.
     let shares = now.cpu_shares > 0 && now.cpu_shares != wanted.cpu_shares;
-    let period = amount(wanted.cpu_quota) > 0 && now.cpu_period > 0 && now.cpu_period != wanted.cpu_period;
-    shares || period || amount(now.cpu_quota) != amount(wanted.cpu_quota)
+    let period = capped(wanted.cpu_quota) > 0 && now.cpu_period > 0 && now.cpu_period != wanted.cpu_period;
+    shares || period || capped(now.cpu_quota) != capped(wanted.cpu_quota)
 }
 
 fn restarts(container: &Spec, resource: &str) -> bool {

@@ -9,13 +9,16 @@ mod queue;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use serde_json::json;
 
 use super::spec;
-use crate::runtime::Limits;
+use crate::model::resources::{amount, text};
 
-pub use due::{Due, due, limits};
+pub use due::{Due, Given, due, given};
 pub use queue::Queue;
+
+type List = BTreeMap<String, Text>;
 
 /// Why a resize has not been granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +32,8 @@ pub struct Pending {
 /// What a worker knows of its pod's resources.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resize {
-    /// What is allocated to each container, as the runtime is told it.
-    pub wanted: BTreeMap<String, Limits>,
+    /// What is allocated to each container.
+    pub wanted: BTreeMap<String, Given>,
     /// The allocation has changed, and not all of the change is in force.
     pub changed: bool,
     /// What is desired and not allocated.
@@ -71,11 +74,13 @@ impl Resources {
                 *resources = Some(ResourceRequirements { requests: Some(allocated.clone()), ..in_force.clone() });
             }
         }
-        if let (Some(own), Some(allocated)) = (&mut all.pod, &status.allocated_resources)
-            && own.requests.as_ref() != Some(allocated)
-        {
-            let limits = status.resources.as_ref().and_then(|r| r.limits.clone());
-            *own = ResourceRequirements { requests: Some(allocated.clone()), limits, claims: None };
+        // The status tells of all that the pod has: of it, what the pod itself asks for, and without its overhead.
+        let overhead = pod.spec.as_ref().and_then(|s| s.overhead.as_ref());
+        if let (Some(own), Some(allocated)) = (&mut all.pod, &status.allocated_resources) {
+            keep_as_allocated(&mut own.requests, allocated, overhead);
+            if let Some(in_force) = status.resources.as_ref().and_then(|r| r.limits.as_ref()) {
+                keep_as_allocated(&mut own.limits, in_force, overhead);
+            }
         }
         all
     }
@@ -91,6 +96,16 @@ impl Resources {
             if let Some(resources) = self.containers.get(&container.name) {
                 container.resources.clone_from(resources);
             }
+        }
+    }
+}
+
+fn keep_as_allocated(own: &mut Option<List>, allocated: &List, overhead: Option<&List>) {
+    for (name, desired) in own.iter_mut().flatten() {
+        let Some(known) = amount(Some(allocated), name) else { continue };
+        let known = known - amount(overhead, name).unwrap_or_default();
+        if desired.0.parse() != Ok(known) {
+            *desired = text(name, known);
         }
     }
 }
@@ -137,6 +152,22 @@ mod tests {
         assert_eq!(cpu(&Resources::restored(&pod("2", status("1")))), "1 1", "a resize that was not granted yet");
         assert_eq!(cpu(&Resources::restored(&pod("2", status("2")))), "2 2");
         assert_eq!(cpu(&Resources::restored(&pod("2", json!({})))), "2 2", "a new pod");
+    }
+
+    #[test]
+    fn what_the_pod_itself_was_allocated_is_told_by_the_sum_of_all() {
+        let spec = json!({"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "3"}}, "overhead": {"cpu": "100m"},
+            "containers": [{"name": "a", "resources": {"requests": {"memory": "1Mi"}}}]});
+        let status = |requests: &str, limits: &str| json!({"allocatedResources": {"cpu": requests, "memory": "1Mi"}, "resources": {"limits": {"cpu": limits}}});
+        let own = |status| {
+            let pod: Pod = serde_json::from_value(json!({"spec": spec, "status": status})).unwrap();
+            Resources::restored(&pod).pod
+        };
+        let wanted = |requests: &str, limits: &str| {
+            serde_json::from_value(json!({"requests": {"cpu": requests}, "limits": {"cpu": limits}})).unwrap()
+        };
+        assert_eq!(own(status("2100m", "3100m")), wanted("2", "3"), "as desired");
+        assert_eq!(own(status("1100m", "1600m")), wanted("1", "1500m"), "a resize that was not granted yet");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodIP, PodStatus}
 
 use super::conditions::Facts;
 use super::containers::{EXIT_UNKNOWN, Kind, unseen_end};
-use super::{conditions, containers, phase};
+use super::{conditions, containers, own_resources, phase};
 use crate::model::clock::api_time;
 use crate::model::qos::QosClass;
 use crate::pods::memory::Subject;
@@ -73,8 +73,11 @@ pub fn compute(inputs: &Inputs) -> Option<PodStatus> {
         (status.reason, status.message) = (Some(end.reason.clone()), Some(end.message.clone()));
     }
     status.phase = Some(decide_phase(inputs, &status, stopped).to_owned());
+    if status.phase.as_deref() == Some("Succeeded") {
+        (status.reason, status.message) = (None, None);
+    }
     addresses(inputs, &mut status);
-    own_resources(inputs, &mut status);
+    own_resources::put(pod, previous, inputs.view.resize.changed, &mut status);
     let sandbox_ready = inputs.view.observed.sandboxes.first().is_some_and(|s| {
         // Here the sandbox is made beside the volumes; upstream makes it after them, and the condition tells of both.
         let volumes = inputs.view.volumes != VolumeState::Missing || inputs.view.observed.containers.iter().any(|c| c.sandbox == s.id);
@@ -95,14 +98,6 @@ pub fn compute(inputs: &Inputs) -> Option<PodStatus> {
 fn resizing(view: &View, pod: &Pod) -> Option<Option<String>> {
     let under_way = view.stage.cause().is_none() && (view.resize.changed || !resize::due(view, pod).is_empty());
     under_way.then(|| view.memory.problems.get(&Subject::Resize).map(|problem| problem.message.clone()))
-}
-
-/// The pod's own resources, where it has any: those that are allocated, and those that are in force.
-fn own_resources(inputs: &Inputs, status: &mut PodStatus) {
-    let Some(own) = inputs.view.pod.and_then(|pod| pod.spec.as_ref()?.resources.clone()) else { return };
-    status.allocated_resources.clone_from(&own.requests);
-    let before = inputs.previous.resources.clone().filter(|_| inputs.view.resize.changed);
-    status.resources = before.or(Some(own));
 }
 
 /// A pod that never ran here (upstream: `kubelet.go`, `rejectPod`).
@@ -129,7 +124,8 @@ fn decide_phase(inputs: &Inputs, status: &PodStatus, stopped: bool) -> &'static 
     let init = status.init_container_statuses.as_deref().unwrap_or_default();
     let regular = status.container_statuses.as_deref().unwrap_or_default();
     let now = match inputs.view.end {
-        Some(_) if stopped => "Failed",
+        // Who had to make room may have ended well all the same, as upstream sees it.
+        Some(end) if stopped && end.disruption.is_none() => "Failed",
         _ => phase::phase(pod, init, regular, stopped),
     };
     match (stopped, spec::is_terminal(now)) {

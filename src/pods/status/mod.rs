@@ -6,6 +6,7 @@
 pub mod compute;
 mod conditions;
 mod containers;
+mod own_resources;
 mod patch;
 mod phase;
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::pods::mailbox::{Letters, Mailbox};
 use crate::pods::plan::{View, VolumeState, finished};
 use crate::pods::probes::{self, Verdicts};
 use crate::pods::progress::Progress;
-use crate::pods::resize::{self, Resize, Resources};
+use crate::pods::resize::{self, Given, Resize, Resources};
 use crate::pods::spec;
 use crate::pods::stage::{Cause, End, Event, Stage};
 use crate::pods::status::{self, Inputs};
@@ -147,8 +147,21 @@ impl Worker {
             // Labels and annotations may be files in a volume.
             self.refresh_at = Some(Instant::now());
         }
-        self.resize.changed |= self.pod.as_ref().is_some_and(|old| Resources::of(old) != Resources::of(&pod));
-        self.resize.wanted = resize::limits(&pod, &self.ctx.translate);
+        self.allocate(pod);
+    }
+
+    /// What runs has what was allocated before, as far as nothing else is known of it.
+    fn allocate(&mut self, pod: Pod) {
+        if self.pod.as_ref().is_some_and(|old| Resources::of(old) != Resources::of(&pod)) {
+            self.resize.changed = true;
+            for record in self.observed.containers.iter().filter(|record| record.phase == ContainerPhase::Running) {
+                if let (Some(limits), Some(before)) = (record.limits, self.resize.wanted.get(&*record.name)) {
+                    let given = Given { limits, memory_request: before.memory_request };
+                    self.memory.in_force.entry(record.id.clone()).or_insert(given);
+                }
+            }
+        }
+        self.resize.wanted = resize::given(&pod, &self.ctx.translate);
         self.pod = Some(Arc::new(pod));
         self.published = false;
     }
@@ -158,10 +171,7 @@ impl Worker {
         let Some(old) = &self.pod else { return };
         let mut pod = Pod::clone(old);
         granted.put_into(&mut pod);
-        self.resize.changed |= Resources::of(old) != *granted;
-        self.resize.wanted = resize::limits(&pod, &self.ctx.translate);
-        self.pod = Some(Arc::new(pod));
-        self.published = false;
+        self.allocate(pod);
     }
 
     /// Another object has come to stand for the static pod, or the same one has changed. What it says of the pod counts for nothing,
@@ -401,8 +411,8 @@ impl Worker {
     /// An instance has the limits that are allocated to its container.
     fn limited(&mut self, id: &ContainerId) {
         let name = self.observed.containers.iter().find(|c| c.id == *id).map(|c| &*c.name);
-        if let Some(limits) = name.and_then(|name| self.resize.wanted.get(name)) {
-            self.memory.in_force.insert(id.clone(), *limits);
+        if let Some(given) = name.and_then(|name| self.resize.wanted.get(name)) {
+            self.memory.in_force.insert(id.clone(), *given);
         }
     }
 

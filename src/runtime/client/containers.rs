@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use proto::cri::{
-    ContainerConfig, ContainerFilter, ContainerStatusRequest, CreateContainerRequest, ExecSyncRequest, LinuxContainerResources,
-    ListContainersRequest, PodSandboxConfig, RemoveContainerRequest, ReopenContainerLogRequest, StartContainerRequest,
-    StopContainerRequest, UpdateContainerResourcesRequest,
+    ContainerConfig, ContainerFilter, ContainerStatsRequest, ContainerStatusRequest, CreateContainerRequest, ExecSyncRequest,
+    LinuxContainerResources, ListContainersRequest, PodSandboxConfig, RemoveContainerRequest, ReopenContainerLogRequest,
+    StartContainerRequest, StopContainerRequest, UpdateContainerResourcesRequest,
 };
 
 use super::call::{filled, fine_when_gone, garbage, within};
@@ -71,6 +71,14 @@ pub(super) async fn update(cri: &CriRuntime, id: &ContainerId, resources: LinuxC
     let mut client = cri.runtime();
     let action = format!("set the limits of container {id}");
     within(action, cri.timeout, message, |r| async move { client.update_container_resources(r).await }).await.map(drop)
+}
+
+pub(super) async fn memory_in_use(cri: &CriRuntime, id: &ContainerId) -> Result<Option<u64>> {
+    let message = ContainerStatsRequest { container_id: id.to_string() };
+    let mut client = cri.runtime();
+    let action = format!("ask what container {id} uses");
+    let answer = within(action, cri.timeout, message, |r| async move { client.container_stats(r).await }).await?;
+    Ok(answer.stats.and_then(|stats| stats.memory?.usage_bytes).map(|bytes| bytes.value))
 }
 
 pub(super) async fn reopen_log(cri: &CriRuntime, id: &ContainerId) -> Result<()> {

@@ -145,6 +145,9 @@ impl Runtime for CriRuntime {
     async fn update_container(&self, id: &ContainerId, resources: LinuxContainerResources) -> Result<()> {
         containers::update(self, id, resources).await
     }
+    async fn memory_in_use(&self, id: &ContainerId) -> Result<Option<u64>> {
+        containers::memory_in_use(self, id).await
+    }
     async fn update_sandbox(&self, id: &SandboxId, overhead: LinuxContainerResources, resources: LinuxContainerResources) -> Result<()> {
         sandboxes::update(self, id, overhead, resources).await
     }

@@ -208,6 +208,9 @@ impl Runtime for FakeRuntime {
         let update = || self.lock().update_container(id, &resources);
         self.call("update_container", self.pod_of(id).as_deref(), update).await
     }
+    async fn memory_in_use(&self, id: &ContainerId) -> Result<Option<u64>> {
+        self.call("memory_in_use", self.pod_of(id).as_deref(), || self.lock().memory_in_use(id)).await
+    }
     async fn update_sandbox(&self, id: &SandboxId, _: LinuxContainerResources, _: LinuxContainerResources) -> Result<()> {
         self.call("update_sandbox", self.pod_of_sandbox(id).as_deref(), || self.lock().sandbox(id).map(drop)).await
     }

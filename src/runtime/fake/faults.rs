@@ -175,6 +175,11 @@ impl FakeRuntime {
         uids.iter().for_each(|uid| state.hint(uid));
     }
 
+    /// All containers of this name use so many bytes.
+    pub fn use_memory(&self, container: &str, bytes: u64) {
+        self.lock().memory_in_use.insert(container.to_owned(), bytes);
+    }
+
     /// The handlers that sandboxes were made with.
     pub fn handlers(&self) -> Vec<String> {
         self.lock().handlers.clone()

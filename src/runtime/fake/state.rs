@@ -31,6 +31,8 @@ pub(super) struct State {
     pub(super) containers: Vec<ContainerRecord>,
     /// Handlers of all sandboxes that were made.
     pub(super) handlers: Vec<String>,
+    /// By container name.
+    pub(super) memory_in_use: BTreeMap<String, u64>,
     /// Names of pod and container of every start.
     pub(super) started: Vec<(String, String)>,
     /// Pods of containers that were told to stop while they ran.
@@ -117,13 +119,12 @@ impl State {
     /// The new limits are in force at once.
     pub(super) fn update_container(&mut self, id: &ContainerId, to: &LinuxContainerResources) -> Result<()> {
         let record = self.container_mut(id).ok_or_else(|| not_found("update_container"))?;
-        record.container.limits = Some(Limits {
-            cpu_shares: to.cpu_shares,
-            cpu_quota: to.cpu_quota,
-            cpu_period: to.cpu_period,
-            memory: to.memory_limit_in_bytes,
-        });
+        record.container.limits = Some(limits(to));
         Ok(())
+    }
+
+    pub(super) fn memory_in_use(&self, id: &ContainerId) -> Result<Option<u64>> {
+        Ok(self.memory_in_use.get(&*self.expect_running(id)?.name).copied())
     }
 
     pub(super) fn container_mut(&mut self, id: &ContainerId) -> Option<&mut ContainerRecord> {
@@ -251,7 +252,7 @@ impl State {
             image_id: image.image,
             log_path: format!("{}/{}", sandbox_config.log_directory, config.log_path),
             hook: config.annotations.get(names::PRE_STOP_HANDLER).map(|h| Box::new((h.clone(), annotation(names::CONTAINER_PORTS)))),
-            limits: None,
+            limits: config.linux.as_ref().and_then(|linux| linux.resources.as_ref()).map(limits),
             user: None,
         };
         let life = self.faults.life(&meta.name, meta.attempt);
@@ -294,5 +295,14 @@ impl State {
             self.violation(format!("container {} of pod {} removed while it runs", record.container.name, record.pod));
         }
         self.hint(&record.pod.uid);
+    }
+}
+
+fn limits(resources: &LinuxContainerResources) -> Limits {
+    Limits {
+        cpu_shares: resources.cpu_shares,
+        cpu_quota: resources.cpu_quota,
+        cpu_period: resources.cpu_period,
+        memory: resources.memory_limit_in_bytes,
     }
 }

@@ -99,7 +99,7 @@ fn what_does_not_fit_now_is_given_later_and_what_never_fits_is_said() {
         agent.kill().await;
         let _agent = world.start();
         sleep(5 * S).await;
-        assert_eq!((quota(&world, "web"), pending(&world).as_deref()), (None, Some("Deferred")), "nothing was changed");
+        assert_eq!((quota(&world, "web"), pending(&world).as_deref()), (Some(1000), Some("Deferred")), "nothing was changed");
         world.delete(&other, 1);
         world.until("it has it", MINUTE, || quota(&world, "web") == Some(3000) && is_resized(&world, "web", "3")).await;
         world.check();
@@ -123,5 +123,72 @@ fn a_runtime_that_refuses_is_asked_again_and_the_status_says_so() {
         assert_eq!(cpu(&world.container("web", "app")), ["1", "2"], "in force, allocated");
         world.until("it has it", MINUTE, || quota(&world, "web") == Some(2000) && is_resized(&world, "web", "2")).await;
         world.check();
+    });
+}
+
+fn with_memory(requests: &str, limits: &str) -> Value {
+    json!({"requests": {"memory": requests}, "limits": {"memory": limits}})
+}
+
+fn put_resources(world: &World, pod: &str, resources: Value) {
+    let mut object = world.object(pod).expect("there");
+    object.spec.as_mut().expect("a spec").containers[0].resources = serde_json::from_value(resources).expect("resources");
+    *object.metadata.generation.get_or_insert_default() += 1;
+    world.api.put_pod(object);
+}
+
+fn memory_app(policy: &str) -> Value {
+    let policies = json!([{"resourceName": "memory", "restartPolicy": policy}]);
+    json!({"containers": [{"name": "app", "image": "app:1", "resources": with_memory("16Mi", "64Mi"), "resizePolicy": policies}]})
+}
+
+#[test]
+fn a_memory_limit_does_not_go_below_what_is_in_use() {
+    run(async {
+        let world = World::new();
+        let _agent = world.start();
+        world.put_pod("web", memory_app("NotRequired"));
+        world.until_ready("web").await;
+        world.runtime.use_memory("app", 32 << 20);
+        put_resources(&world, "web", with_memory("8Mi", "8Mi"));
+        let told = || condition(&world, "web", "PodResizeInProgress").is_some_and(|c| c.reason.as_deref() == Some("Error"));
+        world.until("it is told", MINUTE, told).await;
+        let message = condition(&world, "web", "PodResizeInProgress").and_then(|c| c.message).unwrap_or_default();
+        let want =
+            "cannot decrease memory limits: attempting to set container \"app\" memory limit (8388608) below current usage (33554432)";
+        assert!(message.contains(want), "{message}");
+        let limit = || world.runtime.running("web", "app").and_then(|c| c.limits).map(|l| l.memory);
+        assert_eq!(limit(), Some(64 << 20));
+        // As soon as there is room, or less is asked for.
+        world.runtime.use_memory("app", 1 << 20);
+        world
+            .until("it has it", 5 * MINUTE, || limit() == Some(8 << 20) && condition(&world, "web", "PodResizeInProgress").is_none())
+            .await;
+        assert_eq!(world.runtime.starts("web", "app"), 1);
+        world.check();
+    });
+}
+
+#[test]
+fn another_memory_request_restarts_who_wants_that_for_memory() {
+    run(async {
+        for (policy, restarts) in [("RestartContainer", 1), ("NotRequired", 0)] {
+            let world = World::new();
+            let agent = world.start();
+            world.put_pod("web", memory_app(policy));
+            world.until_ready("web").await;
+            // Another agent knows what the one before it has given.
+            agent.kill().await;
+            let _agent = world.start();
+            sleep(10 * S).await;
+            put_resources(&world, "web", with_memory("32Mi", "64Mi"));
+            let allocated = || world.container("web", "app").allocated_resources.is_some_and(|a| a["memory"].0 == "32Mi");
+            world.until("it is over", MINUTE, || allocated() && world.restarts("web", "app") == restarts && world.is_ready("web")).await;
+            sleep(MINUTE).await;
+            assert_eq!(world.restarts("web", "app"), restarts, "{policy}");
+            let whole = world.status("web").allocated_resources.map(|a| a["memory"].0.clone());
+            assert_eq!(whole.as_deref(), Some("32Mi"));
+            world.check();
+        }
     });
 }
