@@ -71,7 +71,7 @@ pub fn standing(observed: &Observed) -> Standing {
 }
 
 /// The transaction that makes a table what it must be. `wanted` comes from [`Programmed::build`]; elements of places and chains that no
-/// verdict will lead to any more are left to `programmed`, which removes them with the next plan.
+/// verdict will lead to any more are left to `programmed`, which removes them with a later plan.
 pub fn transaction(observed: Observed, wanted: &Plan, programmed: &mut Programmed) -> Transaction {
     let Observed { family, table, mut elements, balancers } = observed;
     let mut tx = Transaction::new(ruleset::table(family));
@@ -102,7 +102,7 @@ pub fn transaction(observed: Observed, wanted: &Plan, programmed: &mut Programme
         for (key, data) in standing {
             let element = Element { key, data, comment: None };
             match Piece::read(set, family, &element) {
-                Some(Piece::Place(frontend, place, ip, port)) => programmed.add_leftover(frontend, place, ip, port),
+                Some(Piece::Place(frontend, place, ip, port)) => programmed.add_leftover(frontend, place, (ip, port)),
                 _ => deletes.push(Element::key(element.key)),
             }
         }

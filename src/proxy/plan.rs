@@ -4,10 +4,12 @@
 //! proportional to the change: an endpoint that takes another's place is one element less and one more in a data map. Verdict maps,
 //! whose changes make the kernel check the whole table, are touched only when the *number* of endpoints changes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::model::service::{Protocol, Service, ServiceName, ServicePort};
@@ -21,6 +23,10 @@ use super::piece::{Balancer, Piece};
 use super::ruleset;
 use super::tracker::{Changes, Tracker};
 
+/// How long what nothing leads to any more stays. A packet's way through the chains takes microseconds, but the thread or the virtual
+/// CPU that walks it may lose its turn in the middle, and transactions don't wait for it.
+pub const LINGER: Duration = Duration::from_secs(1);
+
 /// One step from what is programmed to what is wanted.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -30,7 +36,7 @@ pub struct Plan {
     pub adds: Vec<Piece>,
     /// Chains that elements to add lead to and that don't exist yet.
     pub balancers: Vec<(Family, Balancer)>,
-    /// Chains to remove: no element leads to them since the step before.
+    /// Chains to remove: no element leads to them since [`LINGER`].
     pub idle: Vec<Balancer>,
     /// Frontends whose UDP flows may have to be looked at when the plan is carried out.
     pub flows: Vec<UdpFlows>,
@@ -61,10 +67,20 @@ pub struct Programmed {
     hairpins: Counts<(IpAddr, Protocol, u16)>,
     /// How many frontends lead to each chain.
     balancers: HashMap<Balancer, u32>,
-    /// Chains to which none leads any more since the last step, and since this one.
-    idle: BTreeSet<Balancer>,
-    freed: BTreeSet<Balancer>,
-    leftovers: HashMap<(Frontend, u32), (IpAddr, u16)>,
+    /// Chains to which none leads any more, and since when.
+    idle: BTreeMap<Balancer, Instant>,
+    leftovers: HashMap<(Frontend, u32), Leftover>,
+    /// Which leftovers to look at next. One that is needed again, or is one a second time, stays here until its turn comes.
+    turns: VecDeque<(Instant, (Frontend, u32))>,
+    /// When the last plan was made.
+    now: Instant,
+}
+
+/// The element of a place to which no verdict leads.
+#[derive(Debug)]
+struct Leftover {
+    address: (IpAddr, u16),
+    since: Instant,
 }
 
 #[derive(Debug)]
@@ -78,7 +94,7 @@ struct Entry {
 
 impl Programmed {
     /// Nothing.
-    pub fn new(family: Family) -> Self {
+    pub fn new(family: Family, now: Instant) -> Self {
         Self {
             family,
             frontends: HashMap::new(),
@@ -86,49 +102,68 @@ impl Programmed {
             cluster_ips: Counts::default(),
             hairpins: Counts::default(),
             balancers: HashMap::new(),
-            idle: BTreeSet::new(),
-            freed: BTreeSet::new(),
+            idle: BTreeMap::new(),
             leftovers: HashMap::new(),
+            turns: VecDeque::new(),
+            now,
         }
     }
 
     /// Everything anew: what must be programmed for all Services. Endpoints keep the places where they stand.
     /// The plan's additions are all elements there must be.
-    pub fn build(tracker: &Tracker, standing: &Standing, family: Family) -> (Self, Plan) {
-        let mut programmed = Self::new(family);
+    pub fn build(tracker: &Tracker, standing: &Standing, family: Family, now: Instant) -> (Self, Plan) {
+        let mut programmed = Self::new(family, now);
         let all = tracker.catalog().names().into_iter().map(|id| (id, None)).collect();
-        let plan = programmed.change(&all, tracker, standing);
+        let plan = programmed.change(&all, tracker, standing, now);
         (programmed, plan)
     }
 
     /// The step that brings the changed Services up to date.
-    pub fn update(&mut self, changes: &Changes, tracker: &Tracker) -> Plan {
-        self.change(changes, tracker, &Standing::new())
+    pub fn update(&mut self, changes: &Changes, tracker: &Tracker, now: Instant) -> Plan {
+        self.change(changes, tracker, &Standing::new(), now)
     }
 
-    /// Whether a plan without changes would still remove something: see [`Self::add_leftover`] and [`Self::add_idle`].
-    pub fn has_leftovers(&self) -> bool {
-        !self.leftovers.is_empty() || !self.idle.is_empty()
+    /// When a plan without changes may remove something: see [`Self::add_leftover`] and [`Self::add_idle`].
+    pub fn next_removal(&self) -> Option<Instant> {
+        let leftover = self.turns.front().map(|(since, _)| *since);
+        leftover.into_iter().chain(self.idle.values().copied()).min().map(|since| since + LINGER)
     }
 
-    /// Leaves a chain that stands, unless it is needed, to the next plan.
+    /// Leaves a chain that stands, unless it is needed, to a later plan.
     pub fn add_idle(&mut self, balancer: Balancer) {
         if !self.balancers.contains_key(&balancer) {
-            self.idle.insert(balancer);
+            self.idle.insert(balancer, self.now);
         }
     }
 
-    /// Leaves the element of a place, which no verdict leads to any more, to the next plan. A packet that is on its way through the
+    /// Leaves the element of a place, which no verdict leads to any more, to a later plan. A packet that is on its way through the
     /// chains meanwhile may have drawn that place: with the element gone it would find no endpoint and be refused.
-    pub fn add_leftover(&mut self, frontend: Frontend, place: u32, ip: IpAddr, port: u16) {
-        self.leftovers.insert((frontend, place), (ip, port));
+    pub fn add_leftover(&mut self, frontend: Frontend, place: u32, address: (IpAddr, u16)) {
+        self.leftovers.insert((frontend, place), Leftover { address, since: self.now });
+        self.turns.push_back((self.now, (frontend, place)));
     }
 
-    fn change(&mut self, changes: &Changes, tracker: &Tracker, standing: &Standing) -> Plan {
-        let mut plan = Plan::default();
-        let leftovers = std::mem::take(&mut self.leftovers);
-        plan.deletes.extend(leftovers.into_iter().map(|((frontend, place), (ip, port))| Piece::Place(frontend, place, ip, port)));
-        plan.deletes.sort_unstable();
+    /// The elements of leftovers whose time is over.
+    fn clear_leftovers(&mut self) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        while let Some(&(since, place)) = self.turns.front()
+            && since + LINGER <= self.now
+        {
+            self.turns.pop_front();
+            // Of one that was needed in between, only the last turn counts.
+            if self.leftovers.get(&place).is_some_and(|leftover| leftover.since == since)
+                && let Some(Leftover { address: (ip, port), .. }) = self.leftovers.remove(&place)
+            {
+                pieces.push(Piece::Place(place.0, place.1, ip, port));
+            }
+        }
+        pieces.sort_unstable();
+        pieces
+    }
+
+    fn change(&mut self, changes: &Changes, tracker: &Tracker, standing: &Standing, now: Instant) -> Plan {
+        self.now = now;
+        let mut plan = Plan { deletes: self.clear_leftovers(), ..Plan::default() };
 
         // First what goes, then what comes: a frontend may pass from one Service to another.
         let mut work = BTreeMap::new();
@@ -146,7 +181,12 @@ impl Programmed {
         }
         self.cluster_ips.settle(&mut plan, Piece::ClusterIp);
         self.hairpins.settle(&mut plan, |(ip, protocol, port)| Piece::Hairpin(ip, protocol, port));
-        plan.idle.extend(std::mem::replace(&mut self.idle, std::mem::take(&mut self.freed)));
+        // What this very plan needs again is idle no more.
+        self.idle.retain(|balancer, since| {
+            let over = *since + LINGER <= now;
+            plan.idle.extend(over.then_some(*balancer));
+            !over
+        });
         plan
     }
 
@@ -247,13 +287,13 @@ impl Programmed {
                 (Some(old), Some(new)) if old == new => {}
                 (old, Some((ip, port))) => {
                     // A place may be a leftover of this very step, when a frontend passes from one Service to another.
-                    let standing = old.or_else(|| self.leftovers.remove(&(frontend, place)));
+                    let standing = old.or_else(|| self.leftovers.remove(&(frontend, place)).map(|leftover| leftover.address));
                     if standing != Some((ip, port)) {
                         plan.deletes.extend(standing.map(|(ip, port)| Piece::Place(frontend, place, ip, port)));
                         plan.adds.push(Piece::Place(frontend, place, ip, port));
                     }
                 }
-                (Some((ip, port)), None) => self.add_leftover(frontend, place, ip, port),
+                (Some(address), None) => self.add_leftover(frontend, place, address),
                 (None, None) => {}
             }
         }
@@ -264,7 +304,7 @@ impl Programmed {
     /// A frontend leads to this chain from now on. True if it must be made.
     fn acquire(&mut self, balancer: Balancer) -> bool {
         *self.balancers.entry(balancer).or_default() += 1;
-        self.balancers.get(&balancer) == Some(&1) && !self.idle.remove(&balancer) && !self.freed.remove(&balancer)
+        self.balancers.get(&balancer) == Some(&1) && self.idle.remove(&balancer).is_none()
     }
 
     /// A frontend doesn't lead to this chain any more.
@@ -273,7 +313,7 @@ impl Programmed {
             *count -= 1;
             if *count == 0 {
                 self.balancers.remove(&balancer);
-                self.freed.insert(balancer);
+                self.idle.insert(balancer, self.now);
             }
         }
     }

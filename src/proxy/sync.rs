@@ -22,8 +22,6 @@ use super::vigilance::Vigilance;
 
 /// Changes within this time after a transaction share the next one.
 const WINDOW: Duration = Duration::from_millis(2);
-/// When leftovers are removed if no change comes: any packet that was on its way is through by then.
-const LEFTOVERS: Duration = Duration::from_millis(100);
 /// First and longest wait after a comparison with the kernel that failed. After a change that failed, the comparison comes at once.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 /// Wait on a host that has no nftables, or doesn't let us use it.
@@ -122,7 +120,7 @@ where
         let of_lane = |lane: &Lane| match &lane.plane {
             Plane::Unknown { at, .. } => Some(*at),
             Plane::Standing(_) if tracker.has_changes() => Some(self.last + WINDOW),
-            Plane::Standing(programmed) => programmed.has_leftovers().then(|| self.last + LEFTOVERS),
+            Plane::Standing(programmed) => programmed.next_removal().map(|at| at.max(self.last + WINDOW)),
         };
         let look = self.stands().then(|| self.vigilance.due());
         self.lanes.iter().filter_map(of_lane).chain(look).min()
@@ -155,19 +153,19 @@ where
         if everything {
             tracker.take_changes(); // all of it is in what is built now
         } else {
-            self.step(tracker).await;
+            self.step(tracker, now).await;
         }
         self.adopt(tracker, everything, now).await;
         self.last = Instant::now();
     }
 
     /// Programs the changes where it is known what stands.
-    async fn step(&mut self, tracker: &mut Tracker) {
+    async fn step(&mut self, tracker: &mut Tracker, now: Instant) {
         let Some(netfilter) = &mut self.netfilter else { return };
         let changes = tracker.take_changes();
         for lane in &mut self.lanes {
             let Plane::Standing(programmed) = &mut lane.plane else { continue };
-            let plan = programmed.update(&changes, tracker);
+            let plan = programmed.update(&changes, tracker, now);
             let transaction = plan.transaction(lane.family);
             let result = if transaction.is_empty() { Ok(()) } else { netfilter.apply(&transaction).await };
             match result {
@@ -254,7 +252,7 @@ async fn adopt(
 ) -> Result<(Box<Programmed>, Vec<UdpFlows>, String), Error> {
     let start = Instant::now();
     let observed = observe(netfilter, family).await?;
-    let (mut programmed, plan) = Programmed::build(tracker, &adopt::standing(&observed), family);
+    let (mut programmed, plan) = Programmed::build(tracker, &adopt::standing(&observed), family, start);
     let transaction = adopt::transaction(observed, &plan, &mut programmed);
     netfilter.apply(&transaction).await?;
     let text = format!("Services are programmed in table {}: {} elements, in {:?}", transaction.table, plan.adds.len(), start.elapsed());

@@ -67,9 +67,9 @@ impl Running {
         self.slices.unbounded_send(event).unwrap();
     }
 
-    /// Lets the proxy run until it waits for something.
+    /// Lets the proxy run until it waits for something new, and leftovers are gone.
     async fn settle() {
-        sleep(Duration::from_millis(500)).await;
+        sleep(Duration::from_secs(2)).await;
     }
 }
 
@@ -141,6 +141,9 @@ async fn leftovers_go_by_themselves_and_then_nothing_happens() {
     let running = web(&fake).await;
     fake.take_applied();
     running.slice(WatchEvent::Applied(endpoint_slice("web", "10.0.0.1", "TCP 8080")));
+    sleep(Duration::from_millis(900)).await;
+    // Another change doesn't hasten it.
+    running.slice(WatchEvent::Applied(endpoint_slice("web", "10.0.0.9", "TCP 8080")));
     sleep(Duration::from_millis(50)).await;
     assert_eq!(element_lines(&fake.dump(), "0x00000001").len(), 2, "{}", fake.dump());
     sleep(Duration::from_millis(100)).await;
