@@ -74,6 +74,7 @@ pub fn record(name: &str, n: u32, phase: ContainerPhase) -> Container {
         hook: None,
         limits: None,
         user: None,
+        recursive_read_only: vec![],
     }
 }
 

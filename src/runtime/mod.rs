@@ -136,6 +136,8 @@ pub struct Container {
     pub limits: Option<Limits>,
     /// Whom its first process began as, where the runtime tells it.
     pub user: Option<Box<LinuxContainerUser>>,
+    /// Paths in it that are mounted read-only with everything below them.
+    pub recursive_read_only: Vec<String>,
 }
 
 /// Limits of a container as its runtime has them.

@@ -79,7 +79,7 @@ impl Run {
     }
 
     /// What the runtime calls the pod's RuntimeClass; empty for the usual one.
-    async fn runtime_handler(&self, pod: &Pod) -> Result<String, String> {
+    pub(super) async fn runtime_handler(&self, pod: &Pod) -> Result<String, String> {
         let Some(class) = spec::runtime_class(pod).filter(|name| !name.is_empty()) else { return Ok(String::new()) };
         let found = self.job.ctx.api.runtime_class(class).await;
         found.map(|class| class.handler).map_err(|error| match error.is_not_found() {

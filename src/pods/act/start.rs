@@ -25,7 +25,7 @@ use crate::pods::plan::{Start, Why};
 use crate::pods::progress::Progress;
 use crate::pods::spec;
 use crate::runtime::translate::env::{EnvSources, ObjectKind, Objects, environment, files, references};
-use crate::runtime::translate::{ContainerInput, container_config, mounts_hosts_file};
+use crate::runtime::translate::{ContainerInput, container_config, mounts_hosts_file, wants_recursive_read_only};
 use crate::runtime::{Container, Image, Sandbox};
 use crate::volumes::objects::FRESH;
 use crate::volumes::{PodVolumes, env_file};
@@ -171,8 +171,19 @@ impl One<'_> {
             hosts_file: hosts_file.as_deref(),
             termination_log: Some(&termination_log),
             target: target.as_ref(),
+            recursive_read_only: self.recursive_read_only().await?,
         };
         container_config(input, &ctx.translate).map_err(StartError::config)
+    }
+
+    /// Whether the pod's runtime handler can make mounts read-only with everything below them. Asked only where it matters.
+    async fn recursive_read_only(&self) -> Result<bool, StartError> {
+        if !wants_recursive_read_only(self.container) {
+            return Ok(false);
+        }
+        let handler = self.run.runtime_handler(self.pod).await.map_err(StartError::config)?;
+        let health = self.run.job.ctx.runtime.health().await.map_err(StartError::config)?;
+        Ok(health.handlers.iter().any(|h| h.name == handler && h.recursive_read_only_mounts))
     }
 
     /// The instance whose processes an ephemeral container sees.

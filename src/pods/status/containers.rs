@@ -51,7 +51,7 @@ fn status(inputs: &Inputs, spec: &Spec, previous: Option<&ContainerStatus>, kind
     let mut status = ContainerStatus {
         name: spec.name.clone(),
         image: spec.image.clone().unwrap_or_default(),
-        volume_mounts: volume_mounts(spec),
+        volume_mounts: volume_mounts(spec, inputs.view.observed.containers.iter().find(begun)),
         resources: spec.resources.clone(),
         allocated_resources: spec.resources.as_ref().and_then(|r| r.requests.clone()),
         // Nobody probes ephemeral containers, and nobody waits for them.
@@ -245,12 +245,16 @@ fn keep_known_ends(status: &mut ContainerStatus, previous: Option<&ContainerStat
     }
 }
 
-fn volume_mounts(spec: &Spec) -> Option<Vec<VolumeMountStatus>> {
+fn volume_mounts(spec: &Spec, newest: Option<&Container>) -> Option<Vec<VolumeMountStatus>> {
+    let recursive = |path: &String| match newest.is_some_and(|record| record.recursive_read_only.contains(path)) {
+        true => "Enabled".to_owned(),
+        false => "Disabled".to_owned(),
+    };
     let mounts = spec.volume_mounts.as_ref()?.iter().map(|m| VolumeMountStatus {
         name: m.name.clone(),
         mount_path: m.mount_path.clone(),
         read_only: m.read_only,
-        recursive_read_only: m.read_only.filter(|r| *r).map(|_| "Disabled".to_owned()),
+        recursive_read_only: m.read_only.filter(|r| *r).map(|_| recursive(&m.mount_path)),
         ..Default::default()
     });
     Some(mounts.collect())

@@ -94,6 +94,7 @@ pub(super) fn container(status: ContainerStatus) -> Result<Container, String> {
             memory: r.memory_limit_in_bytes,
         }),
         user: status.user.and_then(|u| u.linux).map(Box::new),
+        recursive_read_only: status.mounts.into_iter().filter(|m| m.recursive_read_only).map(|m| m.container_path).collect(),
     })
 }
 

@@ -7,7 +7,9 @@ use proto::cri::{ContainerConfig, LinuxContainerResources, PodSandboxConfig};
 use super::faults::Store;
 use super::*;
 use crate::model::SandboxId;
-use crate::runtime::{CgroupDriver, ExecOutput, Image, RegistryAuth, Runtime, RuntimeHealth, RuntimeVersion, StreamRequest};
+use crate::runtime::{
+    CgroupDriver, ExecOutput, Image, RegistryAuth, Runtime, RuntimeHandler, RuntimeHealth, RuntimeVersion, StreamRequest,
+};
 
 /// How soon a command notices that its container has ended.
 const EXEC_LOOK: Duration = Duration::from_millis(100);
@@ -52,7 +54,8 @@ impl Runtime for FakeRuntime {
         self.call("version", None, || Ok(version)).await
     }
     async fn health(&self) -> Result<RuntimeHealth> {
-        self.call("health", None, || Ok(RuntimeHealth::default())).await
+        let handlers = vec![RuntimeHandler { recursive_read_only_mounts: true, ..RuntimeHandler::default() }];
+        self.call("health", None, || Ok(RuntimeHealth { handlers, ..RuntimeHealth::default() })).await
     }
     async fn cgroup_driver(&self) -> Result<CgroupDriver> {
         self.call("cgroup_driver", None, || Ok(CgroupDriver::Systemd)).await

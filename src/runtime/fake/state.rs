@@ -254,6 +254,7 @@ impl State {
             hook: config.annotations.get(names::PRE_STOP_HANDLER).map(|h| Box::new((h.clone(), annotation(names::CONTAINER_PORTS)))),
             limits: config.linux.as_ref().and_then(|linux| linux.resources.as_ref()).map(limits),
             user: None,
+            recursive_read_only: config.mounts.iter().filter(|m| m.recursive_read_only).map(|m| m.container_path.clone()).collect(),
         };
         let life = self.faults.life(&meta.name, meta.attempt);
         let grace = annotation(names::TERMINATION_GRACE_PERIOD).parse().ok();

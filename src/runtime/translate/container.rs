@@ -34,6 +34,8 @@ pub struct ContainerInput<'a> {
     pub termination_log: Option<&'a Path>,
     /// The instance whose processes it sees, of an ephemeral container.
     pub target: Option<&'a ContainerId>,
+    /// Whether its runtime handler can make mounts read-only with everything below them.
+    pub recursive_read_only: bool,
 }
 
 /// Where a container writes its last words, when its spec doesn't say (API default).

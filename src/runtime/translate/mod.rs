@@ -24,7 +24,7 @@ mod sandbox;
 mod security;
 
 pub use container::{ContainerInput, container_config};
-pub use mounts::mounts_hosts_file;
+pub use mounts::{mounts_hosts_file, wants_recursive_read_only};
 pub use profiles::APPARMOR_ANNOTATION;
 pub use sandbox::{SandboxInput, sandbox_config};
 
@@ -100,6 +100,9 @@ pub enum TranslateError {
         /// The container.
         container: String,
     },
+    /// A mount that was to be read-only with everything below it.
+    #[error("failed to resolve recursive read-only mode: {0}")]
+    RecursiveReadOnly(String),
     /// runAsNonRoot forbids what would run.
     #[error("{0}")]
     Root(String),

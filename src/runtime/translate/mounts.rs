@@ -6,7 +6,7 @@ use proto::cri::{Mount, MountPropagation};
 use super::TranslateError;
 use super::container::{ContainerInput, TERMINATION_MESSAGE_PATH};
 use crate::network::hosts;
-use crate::volumes::{MountedVolume, PodVolumes};
+use crate::volumes::MountedVolume;
 
 /// Whether a container gets a hosts file from the agent: the pod has an address (its own or the node's), and the container brings
 /// no file of its own.
@@ -19,7 +19,7 @@ pub fn mounts_hosts_file(pod: &Pod, container: &Container, has_address: bool) ->
 /// All mounts: volumes in the order of the spec, the hosts file, the file for the termination message.
 pub(super) fn mounts(input: ContainerInput<'_>) -> Result<Vec<Mount>, TranslateError> {
     let volume_mounts = input.container.volume_mounts.iter().flatten();
-    let mut out = volume_mounts.map(|m| volume(m, input.container, input.volumes)).collect::<Result<Vec<_>, _>>()?;
+    let mut out = volume_mounts.map(|m| volume(m, input)).collect::<Result<Vec<_>, _>>()?;
     // The runtime relabels these two files where SELinux is on; they belong to one pod.
     let file = |path: &str, host: &std::path::Path| Mount {
         container_path: absolute(path),
@@ -33,13 +33,16 @@ pub(super) fn mounts(input: ContainerInput<'_>) -> Result<Vec<Mount>, TranslateE
     Ok(out)
 }
 
-fn volume(mount: &VolumeMount, container: &Container, volumes: &PodVolumes) -> Result<Mount, TranslateError> {
+/// Whether a container may ask for mounts that are read-only with everything below them: what the runtime can do matters to it then.
+pub fn wants_recursive_read_only(container: &Container) -> bool {
+    container.volume_mounts.iter().flatten().any(|m| m.recursive_read_only.as_deref().is_some_and(|mode| mode != "Disabled"))
+}
+
+fn volume(mount: &VolumeMount, input: ContainerInput<'_>) -> Result<Mount, TranslateError> {
+    let ContainerInput { container, volumes, .. } = input;
     let set = |s: &Option<String>| s.as_deref().is_some_and(|s| !s.is_empty());
     if set(&mount.sub_path) || set(&mount.sub_path_expr) {
         return Err(TranslateError::Unsupported { field: "subPath of a volumeMount" });
-    }
-    if mount.recursive_read_only.as_deref() == Some("Enabled") {
-        return Err(TranslateError::Unsupported { field: "recursiveReadOnly: Enabled of a volumeMount" });
     }
     let missing = || TranslateError::MissingVolume { volume: mount.name.clone(), container: container.name.clone() };
     let MountedVolume { host_path, read_only } = volumes.get(&mount.name).ok_or_else(missing)?;
@@ -48,8 +51,37 @@ fn volume(mount: &VolumeMount, container: &Container, volumes: &PodVolumes) -> R
         host_path: host_path.to_string_lossy().into_owned(),
         readonly: *read_only || mount.read_only == Some(true),
         propagation: propagation(mount.mount_propagation.as_deref())?.into(),
+        recursive_read_only: recursive_read_only(mount, input.recursive_read_only)?,
         ..Default::default()
     })
+}
+
+/// KEP-3857 (upstream: `kubelet_pods.go`, resolveRecursiveReadOnly).
+fn recursive_read_only(mount: &VolumeMount, supported: bool) -> Result<bool, TranslateError> {
+    let refused = |why: &str| {
+        let volume = &mount.name;
+        Err(TranslateError::RecursiveReadOnly(format!("volume {volume:?} requested recursive read-only mode, but it is {why}")))
+    };
+    let mode = match mount.recursive_read_only.as_deref() {
+        None | Some("Disabled") => return Ok(false),
+        Some(mode) => mode,
+    };
+    if mount.read_only != Some(true) {
+        return refused("not read-only");
+    }
+    if let Some(propagation) = mount.mount_propagation.as_deref().filter(|p| *p != "None") {
+        return refused(&format!("not compatible with propagation {propagation:?}"));
+    }
+    match mode {
+        "IfPossible" => Ok(supported),
+        "Enabled" if supported => Ok(true),
+        "Enabled" => refused("not supported by the runtime"),
+        other => Err(TranslateError::Invalid {
+            field: "recursiveReadOnly",
+            value: other.to_owned(),
+            expected: "Disabled, IfPossible or Enabled",
+        }),
+    }
 }
 
 fn propagation(mode: Option<&str>) -> Result<MountPropagation, TranslateError> {

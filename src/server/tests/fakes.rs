@@ -116,6 +116,7 @@ impl FakeStreams {
             hook: None,
             limits: None,
             user: None,
+            recursive_read_only: vec![],
         };
         let observed = ObservedPod { containers: vec![container], ..ObservedPod::empty(pod) };
         self.pods.lock().unwrap().push(observed);

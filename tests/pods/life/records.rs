@@ -37,6 +37,7 @@ fn container(id: &str, sandbox: &str, phase: ContainerPhase) -> Container {
         hook: None,
         limits: None,
         user: None,
+        recursive_read_only: vec![],
     }
 }
 

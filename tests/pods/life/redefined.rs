@@ -160,3 +160,29 @@ fn a_grace_period_of_ages_breaks_nothing() {
         world.check_empty().await;
     });
 }
+
+#[test]
+fn a_status_tells_which_mounts_are_read_only_with_everything_below() {
+    run(async {
+        let world = World::new();
+        let agent = world.start();
+        let mount = |path: &str, mode: &str| json!({"name": "data", "mountPath": path, "readOnly": true, "recursiveReadOnly": mode});
+        let mounts =
+            json!([mount("/a", "Enabled"), mount("/b", "IfPossible"), mount("/c", "Disabled"), {"name": "data", "mountPath": "/d"}]);
+        world.put_pod(
+            "web",
+            json!({"containers": [{"name": "app", "image": "app:1", "volumeMounts": mounts}], "volumes": [{"name": "data", "emptyDir": {}}]}),
+        );
+        world.until_ready("web").await;
+        let told = || {
+            let mounts = world.container("web", "app").volume_mounts.expect("told");
+            mounts.into_iter().map(|m| m.recursive_read_only).collect::<Vec<_>>()
+        };
+        let want = [Some("Enabled".to_owned()), Some("Enabled".to_owned()), Some("Disabled".to_owned()), None];
+        assert_eq!(told(), want);
+        agent.kill().await;
+        let _agent = world.start();
+        sleep(MINUTE).await;
+        assert_eq!(told(), want);
+    });
+}

@@ -20,6 +20,11 @@ fn sandbox(pod: &Pod) -> Result<PodSandboxConfig, TranslateError> {
 }
 
 fn container(pod: &Pod, image: &Image) -> Result<ContainerConfig, TranslateError> {
+    container_by(pod, image, false)
+}
+
+/// By a runtime that can make mounts read-only with everything below them, or not.
+fn container_by(pod: &Pod, image: &Image, recursive_read_only: bool) -> Result<ContainerConfig, TranslateError> {
     let volumes: PodVolumes = BTreeMap::from([
         ("data".to_owned(), MountedVolume { host_path: "/vol/data".into(), read_only: false }),
         ("token".to_owned(), MountedVolume { host_path: "/vol/token".into(), read_only: true }),
@@ -34,6 +39,7 @@ fn container(pod: &Pod, image: &Image) -> Result<ContainerConfig, TranslateError
         hosts_file: Some(Path::new("/var/lib/kubelet/pods/u-1/etc-hosts")),
         termination_log: Some(Path::new("/var/lib/kubelet/pods/u-1/containers/app/3")),
         target: None,
+        recursive_read_only,
     };
     container_config(input, &settings())
 }
@@ -237,6 +243,28 @@ fn users() {
 }
 
 #[test]
+fn mounts_are_read_only_with_everything_below_where_the_runtime_can() {
+    let refused = |why: &str| {
+        Err(format!("failed to resolve recursive read-only mode: volume \"data\" requested recursive read-only mode, but it is {why}"))
+    };
+    for (mode, more, supported, want) in [
+        ("Disabled", json!({}), true, Ok(false)),
+        ("IfPossible", json!({}), false, Ok(false)),
+        ("IfPossible", json!({}), true, Ok(true)),
+        ("Enabled", json!({"mountPropagation": "None"}), true, Ok(true)),
+        ("Enabled", json!({}), false, refused("not supported by the runtime")),
+        ("Enabled", json!({"mountPropagation": "HostToContainer"}), true, refused("not compatible with propagation \"HostToContainer\"")),
+        ("IfPossible", json!({"readOnly": false}), true, refused("not read-only")),
+        ("x", json!({}), true, Err("recursiveReadOnly \"x\" is not valid: Disabled, IfPossible or Enabled".to_owned())),
+    ] {
+        let mut mount = json!({"name": "data", "mountPath": "/d", "readOnly": true, "recursiveReadOnly": mode});
+        mount.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let made = container_by(&of(app(json!({"volumeMounts": [mount]})), json!({})), &image(), supported);
+        assert_eq!(made.map(|config| config.mounts[0].recursive_read_only).map_err(|e| e.to_string()), want, "{mode} {more}");
+    }
+}
+
+#[test]
 fn what_cannot_be_done_is_refused_with_the_fields_name() {
     let mount = |fields: Value| {
         let mut mount = json!({"name": "data", "mountPath": "/d"});
@@ -247,7 +275,6 @@ fn what_cannot_be_done_is_refused_with_the_fields_name() {
     for (of_container, of_pod, want) in [
         (mount(json!({"subPath": "a"})), json!({}), "subPath of a volumeMount is not supported yet"),
         (mount(json!({"subPathExpr": "a"})), json!({}), "subPath of a volumeMount is not supported yet"),
-        (mount(json!({"recursiveReadOnly": "Enabled"})), json!({}), "recursiveReadOnly: Enabled of a volumeMount is not supported yet"),
         (mount(json!({"name": "none"})), json!({}), r#"cannot find volume "none" to mount into container "app""#),
         (mount(json!({"mountPropagation": "x"})), json!({}), r#"mountPropagation "x" is not valid: None, HostToContainer or"#),
         (app(json!({"volumeDevices": [{"name": "data", "devicePath": "/dev/x"}]})), json!({}), "volumeDevices is not supported yet"),
