@@ -20,12 +20,12 @@ pub fn amount(list: Option<&BTreeMap<String, Text>>, name: &str) -> Option<Quant
     list?.get(name)?.0.parse().ok()
 }
 
-/// An amount as the API writes it: bytes in powers of 1024, all else in whole ones or thousandths.
+/// An amount as the API writes it: bytes in powers of 1024, all else in whole ones; what isn't whole in thousandths.
 pub fn text(name: &str, amount: Quantity) -> Text {
     let bytes = matches!(name, "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
     let milli = amount.milli_value();
     Text(match (bytes, milli % 1000) {
-        (true, _) => binary(amount.value()),
+        (true, 0) => binary(amount.value()),
         (_, 0) => (milli / 1000).to_string(),
         _ => format!("{milli}m"),
     })

@@ -83,5 +83,8 @@ mod tests {
         let requests = json!({"cpu": "500m", "memory": "1Mi"});
         let in_force = json!({"requests": {"cpu": "0.5", "memory": "1Mi"}, "limits": {"memory": "1G"}});
         assert_eq!(shown(spec, "Running"), json!([requests, in_force]));
+        // Nobody needs a hundredth of a byte, but what the API server took it gets back.
+        let spec = json!({"resources": {"requests": {"memory": "10m"}}, "containers": [{"name": "a"}]});
+        assert_eq!(shown(spec, "Pending")[0], json!({"memory": "10m"}));
     }
 }
