@@ -105,7 +105,7 @@ fn check_rule(rule: &Rule, family: Family) -> Check {
 
 fn key(statement: &Statement) -> Option<&[Expr]> {
     match statement {
-        Statement::Lookup { key, .. } | Statement::Vmap { key, .. } | Statement::DnatMap { key, .. } => Some(key),
+        Statement::Lookup { key, .. } | Statement::Vmap { key, .. } | Statement::DnatMap { key, .. } | Statement::Learn { key, .. } => Some(key),
         _ => None,
     }
 }
@@ -117,6 +117,12 @@ fn check_statement(statement: &Statement, family: Family) -> Check {
         ensure(key.iter().all(|expr| *expr != Expr::Random(0)), "numgen needs a modulus of at least 1")?;
     }
     match statement {
+        Statement::Learn { map, seconds, key, value } => {
+            let registers: usize = key.iter().chain(value).map(|expr| width(*expr, family).next_multiple_of(4)).sum();
+            ensure(!value.is_empty() && registers <= REGISTERS_LEN, "key and value may have at most 64 bytes together")?;
+            ensure(*seconds > 0, "what is learned must live for a second at least")?;
+            name(map)
+        }
         Statement::Compare { left, right, .. } => same_type(*left, *right, family),
         Statement::Range { left, from, to, .. } => same_type(*left, *from, family).and_then(|()| same_type(*left, *to, family)),
         Statement::Prefix { left, addr, bits, .. } => {
@@ -146,10 +152,10 @@ fn address(addr: IpAddr, family: Family) -> Check {
 
 fn same_type(left: Expr, right: Value, family: Family) -> Check {
     let wanted = match left {
-        Expr::Saddr | Expr::Daddr => family.addr_type(),
-        Expr::Dport => DataType::Service,
+        Expr::Saddr | Expr::Daddr | Expr::OriginalDaddr => family.addr_type(),
+        Expr::Dport | Expr::OriginalDport => DataType::Service,
         Expr::L4Proto => DataType::Proto,
-        Expr::Mark | Expr::FibDaddrType | Expr::Random(_) => DataType::Mark,
+        Expr::Mark | Expr::FibSaddrType | Expr::FibDaddrType | Expr::Random(_) => DataType::Mark,
     };
     ensure(right.data_type() == wanted, "the value is not of the type that it is compared with")
 }

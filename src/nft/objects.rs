@@ -162,6 +162,8 @@ pub struct Set {
     pub key: Vec<DataType>,
     /// What keys map to.
     pub kind: SetKind,
+    /// Rules may add elements, each with a timeout, up to so many. `None`: only transactions add elements.
+    pub learns: Option<u32>,
     /// Shown by `nft list`.
     pub comment: Option<Name>,
 }
@@ -170,17 +172,24 @@ impl Set {
     /// A plain set.
     #[allow(clippy::self_named_constructors, reason = "its neighbours are the kinds of map")]
     pub fn set(name: impl Into<Name>, key: impl Into<Vec<DataType>>) -> Self {
-        Self { name: name.into(), key: key.into(), kind: SetKind::Set, comment: None }
+        Self { name: name.into(), key: key.into(), kind: SetKind::Set, learns: None, comment: None }
     }
 
     /// A map of keys to verdicts.
     pub fn verdict_map(name: impl Into<Name>, key: impl Into<Vec<DataType>>) -> Self {
-        Self { name: name.into(), key: key.into(), kind: SetKind::VerdictMap, comment: None }
+        Self { name: name.into(), key: key.into(), kind: SetKind::VerdictMap, learns: None, comment: None }
     }
 
     /// A map of keys to values.
     pub fn data_map(name: impl Into<Name>, key: impl Into<Vec<DataType>>, data: impl Into<Vec<DataType>>) -> Self {
-        Self { name: name.into(), key: key.into(), kind: SetKind::DataMap(data.into()), comment: None }
+        Self { name: name.into(), key: key.into(), kind: SetKind::DataMap(data.into()), learns: None, comment: None }
+    }
+
+    /// Lets rules add elements with a timeout, up to so many.
+    #[must_use]
+    pub fn learns(mut self, size: u32) -> Self {
+        self.learns = Some(size);
+        self
     }
 
     /// Adds a comment.

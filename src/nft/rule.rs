@@ -22,12 +22,18 @@ pub enum Expr {
     Saddr,
     /// `ip daddr` or `ip6 daddr`.
     Daddr,
+    /// `ct original ip daddr`, or of IPv6: where the connection's first packet was sent before its destination was rewritten.
+    OriginalDaddr,
+    /// `ct original proto-dst`: the port that goes with it.
+    OriginalDport,
     /// `th dport`: the destination port of TCP, UDP or SCTP.
     Dport,
     /// `meta l4proto`.
     L4Proto,
     /// `meta mark`.
     Mark,
+    /// `fib saddr type`, to be compared with a route type.
+    FibSaddrType,
     /// `fib daddr type`, to be compared with a route type.
     FibDaddrType,
     /// `numgen random mod N`: a number from 0 to N-1.
@@ -140,6 +146,18 @@ pub enum Statement {
         /// Name of a map to address and port.
         map: Name,
     },
+    /// Puts a value into a map that learns; goes on if there is no room. An element that stands keeps what it holds, and its timeout
+    /// starts anew.
+    Learn {
+        /// Parts of the key.
+        key: Vec<Expr>,
+        /// Name of the map that learns.
+        map: Name,
+        /// How long the element lives without being learned again, in whole seconds.
+        seconds: u32,
+        /// Parts of the value.
+        value: Vec<Expr>,
+    },
     /// Rewrites destination address and port.
     Dnat {
         /// New address.
@@ -211,6 +229,12 @@ impl Rule {
         self.is(Expr::FibDaddrType, Value::Mark(ROUTE_LOCAL))
     }
 
+    /// `fib saddr type local`: the source is an address of this host.
+    #[must_use]
+    pub fn saddr_local(self) -> Self {
+        self.is(Expr::FibSaddrType, Value::Mark(ROUTE_LOCAL))
+    }
+
     /// `left addr/bits`.
     #[must_use]
     pub fn within(self, left: Expr, addr: impl Into<IpAddr>, bits: u8) -> Self {
@@ -275,6 +299,12 @@ impl Rule {
     #[must_use]
     pub fn dnat_map(self, key: impl Into<Vec<Expr>>, map: impl Into<Name>) -> Self {
         self.then(Statement::DnatMap { key: key.into(), map: map.into() })
+    }
+
+    /// `update @map { key timeout … : value }`.
+    #[must_use]
+    pub fn learn(self, map: impl Into<Name>, key: impl Into<Vec<Expr>>, seconds: u32, value: impl Into<Vec<Expr>>) -> Self {
+        self.then(Statement::Learn { key: key.into(), map: map.into(), seconds, value: value.into() })
     }
 
     /// `dnat to addr:port`.

@@ -77,6 +77,11 @@ pub fn set_type(set: &Set) -> String {
     }
 }
 
+/// Further lines of a set or map that learns.
+pub fn set_flags(set: &Set) -> Vec<String> {
+    set.learns.map_or(Vec::new(), |size| vec![format!("size {size}"), "flags dynamic,timeout".to_owned()])
+}
+
 /// An element of a set.
 pub fn element(set: &Set, element: &Element) -> String {
     let text = commented(concat(&element.key, &set.key), element.comment.as_deref());
@@ -127,9 +132,12 @@ fn expr(expr: Expr, family: Family) -> String {
     match expr {
         Expr::Saddr => format!("{family} saddr"),
         Expr::Daddr => format!("{family} daddr"),
+        Expr::OriginalDaddr => format!("ct original {family} daddr"),
+        Expr::OriginalDport => "ct original proto-dst".to_owned(),
         Expr::Dport => "th dport".to_owned(),
         Expr::L4Proto => "meta l4proto".to_owned(),
         Expr::Mark => "meta mark".to_owned(),
+        Expr::FibSaddrType => "fib saddr type".to_owned(),
         Expr::FibDaddrType => "fib daddr type".to_owned(),
         Expr::Random(modulus) => format!("numgen random mod {modulus}"),
     }
@@ -151,8 +159,8 @@ fn bits(value: u32, names: &[(u32, &str)]) -> String {
 
 fn statement(statement: &Statement, family: Family) -> String {
     match statement {
-        Statement::Compare { left: Expr::FibDaddrType, not, right: Value::Mark(ROUTE_LOCAL) } => {
-            format!("fib daddr type {}local", unless(*not))
+        Statement::Compare { left: left @ (Expr::FibSaddrType | Expr::FibDaddrType), not, right: Value::Mark(ROUTE_LOCAL) } => {
+            format!("{} {}local", expr(*left, family), unless(*not))
         }
         Statement::Compare { left, not, right } => format!("{} {}{right}", expr(*left, family), unless(*not)),
         Statement::Prefix { left, not, addr, bits } if usize::from(*bits) == family.addr_type().size() * 8 => {
@@ -172,6 +180,9 @@ fn statement(statement: &Statement, family: Family) -> String {
         Statement::Lookup { key: parts, not, set } => format!("{} {}@{set}", key(parts, family), unless(*not)),
         Statement::Vmap { key: parts, map } => format!("{} vmap @{map}", key(parts, family)),
         Statement::DnatMap { key: parts, map } => format!("dnat {family} addr . port to {} map @{map}", key(parts, family)),
+        Statement::Learn { key: parts, map, seconds, value } => {
+            format!("update @{map} {{ {} timeout {} : {} }}", key(parts, family), duration(*seconds), key(value, family))
+        }
         Statement::Dnat { addr: IpAddr::V4(addr), port } => format!("dnat to {addr}:{port}"),
         Statement::Dnat { addr: IpAddr::V6(addr), port } => format!("dnat to [{addr}]:{port}"),
         Statement::SetMark { and, xor } if *and == !xor => format!("meta mark set meta mark | {xor:#010x}"),
@@ -185,6 +196,16 @@ fn statement(statement: &Statement, family: Family) -> String {
         Statement::Counter => "counter packets 0 bytes 0".to_owned(),
         Statement::Verdict(verdict) => verdict.to_string(),
     }
+}
+
+/// As `nft` writes seconds: `1d2h3m4s`.
+fn duration(seconds: u32) -> String {
+    let units = [(86_400, 'd'), (3600, 'h'), (60, 'm'), (1, 's')];
+    let (text, _) = units.iter().fold((String::new(), seconds), |(text, rest), (unit, letter)| match rest / unit {
+        0 => (text, rest),
+        count => (format!("{text}{count}{letter}"), rest % unit),
+    });
+    if text.is_empty() { "0s".to_owned() } else { text }
 }
 
 /// The address with all bits after the prefix cleared.

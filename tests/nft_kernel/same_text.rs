@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use kubelet_rs::nft::objects::{PRIORITY_DSTNAT, PRIORITY_FILTER};
+use kubelet_rs::nft::objects::{PRIORITY_DSTNAT, PRIORITY_FILTER, PRIORITY_SRCNAT};
 use kubelet_rs::nft::value::TCP;
 use kubelet_rs::nft::{
     Chain, Concat, CtState, Data, DataType, Element, Expr, Fake, Family, HookPoint, HookType, Kernel, Name, Netfilter, Reject, Rule, Set,
@@ -116,6 +116,7 @@ fn every_statement() {
             Rule::new().marked(0x10).mark_xor(0x10),
             Rule::new().then(Statement::SetMark { and: 0xff, xor: 0 }),
             Rule::new().daddr_local().counter(),
+            Rule::new().saddr_local().counter(),
             Rule::new().ct_new().verdict(Verdict::Drop),
             Rule::new().then(Statement::CtState(CtState::ESTABLISHED | CtState::RELATED)).verdict(Verdict::Accept),
             Rule::new().ct_dnat().counter(),
@@ -130,6 +131,28 @@ fn every_statement() {
         }
         tx.add_rule("out", Rule::new().is(Expr::L4Proto, Value::Proto(TCP)).dnat(Ipv4Addr::LOCALHOST, 8080));
         both.apply(&tx).await;
+    });
+}
+
+#[test]
+fn what_is_learned() {
+    both_families(async |mut both, family| {
+        let addr = family.addr_type();
+        let mut tx = Transaction::new(table(family));
+        tx.add_table();
+        let key = [addr, addr, DataType::Proto, DataType::Service];
+        tx.add_set(Set::data_map("affinity", key, [addr, DataType::Service]).learns(1000));
+        tx.add_chain(Chain::base("out", HookType::Nat, HookPoint::Postrouting, PRIORITY_SRCNAT));
+        tx.add_chain(Chain::base("in", HookType::Nat, HookPoint::Input, PRIORITY_SRCNAT));
+        tx.add_chain(Chain::plain("sticky"));
+        let client = [Expr::Saddr, Expr::OriginalDaddr, Expr::L4Proto, Expr::OriginalDport];
+        for (chain, seconds) in [("out", 10_800), ("in", 90_061)] {
+            tx.add_rule(chain, Rule::new().learn("affinity", client, seconds, [Expr::Daddr, Expr::Dport]));
+        }
+        tx.add_rule("sticky", Rule::new().dnat_map([Expr::Saddr, Expr::Daddr, Expr::L4Proto, Expr::Dport], "affinity"));
+        both.apply(&tx).await;
+        let sets = both.kernel.table(&table(family)).await.unwrap().unwrap().sets;
+        assert_eq!(sets, both.fake.table(&table(family)).await.unwrap().unwrap().sets);
     });
 }
 

@@ -69,7 +69,7 @@ impl Table {
                 Ok(())
             }
             Op::AddSet(new) => match self.sets.iter().find(|(set, _)| set.name == new.name) {
-                Some((standing, _)) => ensure(standing.key == new.key && standing.kind == new.kind, Errno::EEXIST),
+                Some((standing, _)) => ensure((&standing.key, &standing.kind, standing.learns) == (&new.key, &new.kind, new.learns), Errno::EEXIST),
                 None => {
                     self.sets.push((new.clone(), BTreeMap::new()));
                     Ok(())
@@ -133,6 +133,10 @@ impl Table {
             Statement::Lookup { set, .. } => kind(set).map(|_| ()),
             Statement::Vmap { map, .. } => ensure(*kind(map)? == SetKind::VerdictMap, Errno::EINVAL),
             Statement::DnatMap { map, .. } => ensure(matches!(kind(map)?, SetKind::DataMap(_)), Errno::EINVAL),
+            Statement::Learn { map, .. } => {
+                let learns = self.sets.iter().any(|(set, _)| set.name == *map && set.learns.is_some());
+                ensure(matches!(kind(map)?, SetKind::DataMap(_)) && learns, Errno::EINVAL)
+            }
             _ => Ok(()),
         }
     }
@@ -147,7 +151,10 @@ impl Table {
 
     fn uses_set(&self, name: &Name) -> bool {
         self.chains.iter().flat_map(|(_, rules)| rules).flat_map(|(_, rule)| &rule.statements).any(|statement| match statement {
-            Statement::Lookup { set: used, .. } | Statement::Vmap { map: used, .. } | Statement::DnatMap { map: used, .. } => used == name,
+            Statement::Lookup { set: used, .. }
+            | Statement::Vmap { map: used, .. }
+            | Statement::DnatMap { map: used, .. }
+            | Statement::Learn { map: used, .. } => used == name,
             _ => false,
         })
     }
@@ -165,6 +172,7 @@ impl Table {
         let mut blocks = Vec::new();
         for (set, elements) in &self.sets {
             let mut lines = vec![text::set_type(set)];
+            lines.extend(text::set_flags(set));
             lines.extend(set.comment.as_ref().map(|comment| format!("comment \"{comment}\"")));
             if !elements.is_empty() {
                 let elements: Vec<_> = elements.values().map(|element| text::element(set, element)).collect();

@@ -198,7 +198,8 @@ fn add_set(out: &mut Buffer, table: &str, new: &Set, id: u32) {
         SetKind::VerdictMap => (set::FLAG_MAP, Some((set::DATA_VERDICT, 0, 0))),
         SetKind::DataMap(parts) => (set::FLAG_MAP, Some((types::concat_number(parts), length(parts), types::byteorder(parts)))),
     };
-    out.attr_u32(set::FLAGS, flags);
+    let learns = if new.learns.is_some() { set::FLAG_TIMEOUT | set::FLAG_EVAL } else { 0 };
+    out.attr_u32(set::FLAGS, flags | learns);
     out.attr_u32(set::KEY_TYPE, types::concat_number(&new.key));
     out.attr_u32(set::KEY_LEN, length(&new.key));
     let mut bytes = Vec::new();
@@ -207,6 +208,9 @@ fn add_set(out: &mut Buffer, table: &str, new: &Set, id: u32) {
         out.attr_u32(set::DATA_TYPE, number);
         out.attr_u32(set::DATA_LEN, len);
         user_data(&mut bytes, udata::SET_DATA_BYTEORDER, &order.to_ne_bytes());
+    }
+    if let Some(size) = new.learns {
+        out.nested(set::DESC, |out| out.attr_u32(set::DESC_SIZE, size));
     }
     out.attr_u32(set::ID, id.wrapping_add(1));
     if let Some(text) = &new.comment {

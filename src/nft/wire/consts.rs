@@ -93,10 +93,15 @@ pub mod set {
     pub const KEY_LEN: u16 = 5;
     pub const DATA_TYPE: u16 = 6;
     pub const DATA_LEN: u16 = 7;
+    pub const DESC: u16 = 9;
     pub const ID: u16 = 10;
+    pub const TIMEOUT: u16 = 11;
     pub const USERDATA: u16 = 13;
     pub const FLAG_ANONYMOUS: u32 = 0x1;
     pub const FLAG_MAP: u32 = 0x8;
+    pub const FLAG_TIMEOUT: u32 = 0x10;
+    pub const FLAG_EVAL: u32 = 0x20;
+    pub const DESC_SIZE: u16 = 1;
     /// `NFT_DATA_VERDICT` as data type.
     pub const DATA_VERDICT: u32 = 0xffff_ff00;
 }

@@ -82,7 +82,14 @@ pub fn set(message: &Message<'_>) -> Option<SetState> {
 }
 
 fn known_set(attributes: Attributes<'_>, name: &str, flags: u32) -> Option<Set> {
-    let kind = match (flags, attributes.get_u32(set::DATA_TYPE)) {
+    const LEARNS: u32 = set::FLAG_TIMEOUT | set::FLAG_EVAL;
+    let learns = match flags & LEARNS {
+        0 => None,
+        // Each element has its own timeout in a set that this room makes.
+        LEARNS if attributes.get(set::TIMEOUT).is_none() => Some(attributes.nested(set::DESC)?.get_u32(set::DESC_SIZE)?),
+        _ => return None,
+    };
+    let kind = match (flags & !LEARNS, attributes.get_u32(set::DATA_TYPE)) {
         (0, _) => SetKind::Set,
         (set::FLAG_MAP, Some(set::DATA_VERDICT)) => SetKind::VerdictMap,
         (set::FLAG_MAP, Some(parts)) => SetKind::DataMap(types::concat_parts(parts)?),
@@ -90,7 +97,7 @@ fn known_set(attributes: Attributes<'_>, name: &str, flags: u32) -> Option<Set> 
     };
     let key = types::concat_parts(attributes.get_u32(set::KEY_TYPE)?)?;
     let comment = attributes.get(set::USERDATA).and_then(|bytes| user_text(bytes, udata::SET_COMMENT)).map(Into::into);
-    Some(Set { name: name.into(), key, kind, comment })
+    Some(Set { name: name.into(), key, kind, learns, comment })
 }
 
 /// Elements of a message; `None` if one makes no sense.

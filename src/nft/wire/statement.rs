@@ -20,16 +20,19 @@ const META_IIFNAME: u32 = 6;
 const META_L4PROTO: u32 = 16;
 const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
+const CT_PROTO_DST: u32 = 12;
+const CT_DST_IP: u32 = 20;
+const CT_DST_IP6: u32 = 22;
 /// `IFNAMSIZ`.
 const IFNAME_LEN: usize = 16;
 
 /// Length in bytes of what an expression loads.
 pub fn width(expr: Expr, family: Family) -> usize {
     match expr {
-        Expr::Saddr | Expr::Daddr => family.addr_type().size(),
-        Expr::Dport => 2,
+        Expr::Saddr | Expr::Daddr | Expr::OriginalDaddr => family.addr_type().size(),
+        Expr::Dport | Expr::OriginalDport => 2,
         Expr::L4Proto => 1,
-        Expr::Mark | Expr::FibDaddrType | Expr::Random(_) => 4,
+        Expr::Mark | Expr::FibSaddrType | Expr::FibDaddrType | Expr::Random(_) => 4,
     }
 }
 
@@ -83,14 +86,15 @@ fn load(out: &mut Buffer, expr: Expr, family: Family, reg: u32) {
         Expr::Saddr => payload(out, 1, saddr),
         Expr::Daddr => payload(out, 1, daddr),
         Expr::Dport => payload(out, 2, 2),
+        Expr::OriginalDaddr => match family {
+            Family::Ip => original(out, CT_DST_IP, reg),
+            Family::Ip6 => original(out, CT_DST_IP6, reg),
+        },
+        Expr::OriginalDport => original(out, CT_PROTO_DST, reg),
         Expr::L4Proto => keyed(out, "meta", META_L4PROTO, reg),
         Expr::Mark => keyed(out, "meta", META_MARK, reg),
-        Expr::FibDaddrType => expression(out, "fib", |out| {
-            // NFTA_FIB_DREG, _RESULT = NFT_FIB_RESULT_ADDRTYPE, _FLAGS = NFTA_FIB_F_DADDR
-            for (attribute, number) in [(1, reg), (2, 3), (3, 2)] {
-                out.attr_u32(attribute, number);
-            }
-        }),
+        Expr::FibSaddrType => fib(out, reg, NFTA_FIB_F_SADDR),
+        Expr::FibDaddrType => fib(out, reg, NFTA_FIB_F_DADDR),
         Expr::Random(modulus) => expression(out, "numgen", |out| {
             // NFTA_NG_DREG, _MODULUS, _TYPE = NFT_NG_RANDOM
             for (attribute, number) in [(1, reg), (2, modulus), (3, 1)] {
@@ -98,6 +102,28 @@ fn load(out: &mut Buffer, expr: Expr, family: Family, reg: u32) {
             }
         }),
     }
+}
+
+/// Something of a connection's tuple in its original direction.
+fn original(out: &mut Buffer, key: u32, reg: u32) {
+    expression(out, "ct", |out| {
+        out.attr_u32(1, reg);
+        out.attr_u32(2, key);
+        out.attr(3, &[0]); // NFTA_CT_DIRECTION = IP_CT_DIR_ORIGINAL
+    });
+}
+
+const NFTA_FIB_F_SADDR: u32 = 1;
+const NFTA_FIB_F_DADDR: u32 = 2;
+
+/// The route type of an address.
+fn fib(out: &mut Buffer, reg: u32, flags: u32) {
+    expression(out, "fib", |out| {
+        // NFTA_FIB_DREG, _RESULT = NFT_FIB_RESULT_ADDRTYPE, _FLAGS
+        for (attribute, number) in [(1, reg), (2, 3), (3, flags)] {
+            out.attr_u32(attribute, number);
+        }
+    });
 }
 
 /// `meta` and `ct`: register and key.
@@ -109,7 +135,11 @@ fn keyed(out: &mut Buffer, name: &str, key: u32, reg: u32) {
 }
 
 fn load_key(out: &mut Buffer, key: &[Expr], family: Family) {
-    let mut index = 0;
+    load_key_from(out, 0, key, family);
+}
+
+/// Puts a key together from a register on.
+fn load_key_from(out: &mut Buffer, mut index: usize, key: &[Expr], family: Family) {
     for expr in key {
         load(out, *expr, family, register(index));
         index += width(*expr, family).div_ceil(4);
@@ -271,6 +301,20 @@ pub fn statement(out: &mut Buffer, statement: &Statement, family: Family) {
             load_key(out, key, family);
             lookup(out, map, Some(REG_1), false);
             nat(out, family, register(family.addr_type().size() / 4));
+        }
+        Statement::Learn { key, map, seconds, value } => {
+            load_key(out, value, family);
+            let after = value.iter().map(|expr| width(*expr, family).div_ceil(4)).sum();
+            load_key_from(out, after, key, family);
+            expression(out, "dynset", |out| {
+                out.attr_str(1, map);
+                // NFTA_DYNSET_OP = NFT_DYNSET_OP_UPDATE, _SREG_KEY, _SREG_DATA
+                for (attribute, number) in [(3, 1), (4, register(after)), (5, REG_1)] {
+                    out.attr_u32(attribute, number);
+                }
+                // NFTA_DYNSET_TIMEOUT, in milliseconds.
+                out.attr(6, &(u64::from(*seconds) * 1000).to_be_bytes());
+            });
         }
         Statement::Dnat { addr, port } => {
             let port_reg = register(family.addr_type().size() / 4);
