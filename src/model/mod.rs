@@ -6,6 +6,7 @@ pub mod downward;
 pub mod hash;
 pub mod ids;
 pub mod node;
+pub mod prefix;
 pub mod qos;
 pub mod quantity;
 pub mod resources;

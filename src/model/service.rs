@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+use super::prefix::Prefix;
 
 /// Namespace and name of a Service.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,6 +57,35 @@ pub struct Service {
     pub cluster_ips: Vec<IpAddr>,
     /// Ports in the object's order.
     pub ports: Vec<ServicePort>,
+    /// What most Services leave as it is; `None`: all of it is.
+    pub traffic: Option<Box<Traffic>>,
+}
+
+/// How a Service treats its clients, and where they find it besides its cluster IPs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// `sessionAffinity: ClientIP`: for so many seconds after its last connection a client is sent to the same endpoint.
+    pub affinity: Option<u32>,
+    /// `internalTrafficPolicy: Local`: clients of cluster IPs reach endpoints of this node only.
+    pub internal_local: bool,
+    /// `externalTrafficPolicy: Local`: clients outside the cluster reach endpoints of this node only, who see their addresses.
+    pub external_local: bool,
+    /// `externalIPs`.
+    pub external_ips: Box<[IpAddr]>,
+    /// Addresses of load balancers whose packets arrive with that address (`ipMode` VIP or unset).
+    pub load_balancer_ips: Box<[IpAddr]>,
+    /// `loadBalancerSourceRanges`: who may use those; empty for everybody.
+    pub source_ranges: Box<[Prefix]>,
+    /// `healthCheckNodePort`: where load balancers ask whether this node has endpoints; 0 for nowhere.
+    pub health_check_port: u16,
+}
+
+impl Service {
+    /// Where clients find it, and how it treats them.
+    pub fn traffic(&self) -> &Traffic {
+        static USUAL: LazyLock<Traffic> = LazyLock::new(Traffic::default);
+        self.traffic.as_deref().unwrap_or(&USUAL)
+    }
 }
 
 /// One endpoint address of a slice.
@@ -70,6 +101,17 @@ pub struct Endpoint {
     pub terminating: bool,
     /// Whether the endpoint runs on this node.
     pub local: bool,
+    /// Whose clients it is meant for; `None`: it doesn't say.
+    pub hints: Option<Box<Hints>>,
+}
+
+/// Whose clients an endpoint is meant for (`hints`, KEP-2433 and KEP-3015).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// `forZones`.
+    pub zones: Box<[Arc<str>]>,
+    /// `forNodes`: whether this node is among them; `None`: there are none.
+    pub here: Option<bool>,
 }
 
 /// One port of a slice.

@@ -105,7 +105,9 @@ fn check_rule(rule: &Rule, family: Family) -> Check {
 
 fn key(statement: &Statement) -> Option<&[Expr]> {
     match statement {
-        Statement::Lookup { key, .. } | Statement::Vmap { key, .. } | Statement::DnatMap { key, .. } | Statement::Learn { key, .. } => Some(key),
+        Statement::Lookup { key, .. } | Statement::Vmap { key, .. } | Statement::DnatMap { key, .. } | Statement::Learn { key, .. } => {
+            Some(key)
+        }
         _ => None,
     }
 }

@@ -73,7 +73,7 @@ mod tests {
     fn endpoint(text: &str) -> Endpoint {
         let (ip, flags) = text.split_once(' ').unwrap();
         let has = |flag| flags.contains(flag);
-        Endpoint { ip: ip.parse().unwrap(), ready: has('r'), serving: has('s'), terminating: has('t'), local: has('l') }
+        Endpoint { ip: ip.parse().unwrap(), ready: has('r'), serving: has('s'), terminating: has('t'), local: has('l'), hints: None }
     }
 
     fn slice(endpoints: &[&str], ports: &[(&str, Protocol, u16)]) -> Slice {

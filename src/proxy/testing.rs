@@ -34,14 +34,19 @@ pub fn service(name: &str, ips: &str, ports: &str) -> Service {
         let port = words.next().unwrap().parse().unwrap();
         ServicePort { name: Default::default(), protocol, port, node_port: words.next().map_or(0, |p| p.parse().unwrap()) }
     });
-    Service { id: id(name), cluster_ips: ips.split_whitespace().map(|ip| ip.parse().unwrap()).collect(), ports: ports.collect() }
+    Service {
+        id: id(name),
+        cluster_ips: ips.split_whitespace().map(|ip| ip.parse().unwrap()).collect(),
+        ports: ports.collect(),
+        traffic: None,
+    }
 }
 
 /// `endpoint_slice("web", "10.0.0.1 10.0.0.2l", "TCP 8080")`: ready endpoints (`l`: local) of the Service's one slice.
 pub fn endpoint_slice(service: &str, endpoints: &str, ports: &str) -> EndpointSlice {
     let endpoints = endpoints.split_whitespace().map(|text| {
         let (ip, local) = text.strip_suffix('l').map_or((text, false), |ip| (ip, true));
-        Endpoint { ip: ip.parse().unwrap(), ready: true, serving: true, terminating: false, local }
+        Endpoint { ip: ip.parse().unwrap(), ready: true, serving: true, terminating: false, local, hints: None }
     });
     let ports = ports.split(", ").map(|text| {
         let (kind, port) = text.split_once(' ').unwrap();
@@ -140,7 +145,7 @@ pub fn edit() -> impl Strategy<Value = Edit> {
     });
     let endpoint = (0u8..8, any::<[bool; 5]>()).prop_map(|(n, [ready, serving, terminating, local, ipv6])| {
         let ip: IpAddr = if ipv6 { format!("fd01::{n}").parse().unwrap() } else { [10, 0, 0, n].into() };
-        Endpoint { ip, ready, serving, terminating, local }
+        Endpoint { ip, ready, serving, terminating, local, hints: None }
     });
     let slices = (0u8..5, 0u8..3, prop::collection::vec(endpoint, 0..5), 0u8..3).prop_map(|(n, slice, endpoints, ports)| {
         let ports = ["TCP 8080", "TCP 8080, UDP 53", "UDP 53, SCTP 9, TCP 81"][usize::from(ports)];

@@ -72,6 +72,7 @@ fn a_thousand_edits_lead_where_a_fresh_start_leads() {
                         serving: ready || dice.roll(2) == 0,
                         terminating: !ready,
                         local,
+                        hints: None,
                     });
                 }
                 slices.insert(n, slice.clone());

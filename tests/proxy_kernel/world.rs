@@ -103,13 +103,20 @@ impl World {
             id: id(&format!("s{n}")),
             cluster_ips: vec![cluster_ip(self.family, n)],
             ports: vec![port("tcp", Protocol::Tcp), port("udp", Protocol::Udp)],
+            traffic: None,
         }
     }
 
     /// The slice of Service `s<n>`, with these pods on port 8080.
     pub fn make_slice(&self, n: u16, pods: &[u8]) -> EndpointSlice {
-        let endpoint =
-            |pod: &u8| Endpoint { ip: address(self.family, *pod, 1), ready: true, serving: true, terminating: false, local: true };
+        let endpoint = |pod: &u8| Endpoint {
+            ip: address(self.family, *pod, 1),
+            ready: true,
+            serving: true,
+            terminating: false,
+            local: true,
+            hints: None,
+        };
         let port = |name: &str, protocol| EndpointPort { name: name.into(), protocol, port: 8080 };
         EndpointSlice {
             id: id(&format!("s{n}-x")),

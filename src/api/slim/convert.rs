@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Decoded, wire};
-use crate::model::service::{Endpoint, EndpointPort, EndpointSlice, Protocol, Service, ServiceName, ServicePort};
+use crate::model::prefix::Prefix;
+use crate::model::service::{Endpoint, EndpointPort, EndpointSlice, Hints, Protocol, Service, ServiceName, ServicePort, Traffic};
 
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 /// A slice of a thousand bad endpoints is one mistake, not a thousand lines.
@@ -42,7 +43,8 @@ impl Problems {
 pub fn service(wire: wire::Service) -> Decoded<Service> {
     let (id, resource_version, _) = identity(wire.metadata.unwrap_or_default());
     let mut problems = Problems::of("Service", &id);
-    let spec = wire.spec.unwrap_or_default();
+    let mut spec = wire.spec.unwrap_or_default();
+    let traffic = traffic(&mut spec, wire.status.unwrap_or_default(), &mut problems);
 
     let ips = if spec.cluster_ips.is_empty() { vec![spec.cluster_ip] } else { spec.cluster_ips };
     let mut cluster_ips = Vec::with_capacity(ips.len());
@@ -73,7 +75,59 @@ pub fn service(wire: wire::Service) -> Decoded<Service> {
         ports.push(ServicePort { name: text(port.name), protocol, port: number, node_port });
     }
     ports.shrink_to_fit();
-    Decoded { object: Service { id, cluster_ips, ports }, resource_version, problems: problems.finish() }
+    Decoded { object: Service { id, cluster_ips, ports, traffic }, resource_version, problems: problems.finish() }
+}
+
+/// How long a client stays with its endpoint when a Service doesn't say (API default).
+const AFFINITY_SECONDS: i32 = 10_800;
+
+/// What only some Services ask for; `None` if this one asks for nothing of it.
+fn traffic(spec: &mut wire::ServiceSpec, status: wire::ServiceStatus, problems: &mut Problems) -> Option<Box<Traffic>> {
+    let mut addresses = |list: Vec<String>, what: &str| -> Box<[IpAddr]> {
+        let read = |text: &String| {
+            let ip = text.parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified());
+            if ip.is_none() {
+                problems.add(|| format!("{what} {text:?} is no IP address"));
+            }
+            ip
+        };
+        list.iter().filter_map(read).collect()
+    };
+    let external_ips = addresses(std::mem::take(&mut spec.external_ips), "external IP");
+    // The packets of other load balancers arrive with the node's address, and what has only a name is none of ours.
+    let is_vip = |ingress: &wire::LoadBalancerIngress| !ingress.ip.is_empty() && ingress.ip_mode.as_deref().is_none_or(|m| m == "VIP");
+    let ingress = status.load_balancer.unwrap_or_default().ingress.into_iter().filter(is_vip).map(|ingress| ingress.ip).collect();
+    let load_balancer_ips = addresses(ingress, "load balancer IP");
+    let source_ranges = std::mem::take(&mut spec.load_balancer_source_ranges).into_iter().filter_map(|text| {
+        // The API server lets blanks around them pass.
+        let prefix = text.trim().parse::<Prefix>();
+        prefix.map_err(|error| problems.add(|| format!("source range: {error}"))).ok()
+    });
+    let source_ranges = source_ranges.collect();
+    let affinity = (spec.session_affinity == "ClientIP").then(|| {
+        let client_ip = spec.session_affinity_config.take().unwrap_or_default().client_ip.unwrap_or_default();
+        u32::try_from(client_ip.timeout_seconds.unwrap_or(AFFINITY_SECONDS)).unwrap_or(0).max(1)
+    });
+    // The policy of a Service that is not reachable from outside is none (`pkg/api/v1/service/util.go`).
+    let reachable = matches!(spec.r#type.as_str(), "LoadBalancer" | "NodePort") || !external_ips.is_empty();
+    let external_local = spec.external_traffic_policy == "Local" && reachable;
+    let health_check_port = match spec.r#type == "LoadBalancer" && external_local {
+        true => u16::try_from(spec.health_check_node_port).unwrap_or_else(|_| {
+            problems.add(|| format!("health check node port {} must be 0 to 65535", spec.health_check_node_port));
+            0
+        }),
+        false => 0,
+    };
+    let internal_local = spec.internal_traffic_policy == "Local";
+    let traffic = Traffic { affinity, internal_local, external_local, external_ips, load_balancer_ips, source_ranges, health_check_port };
+    (traffic != Traffic::default()).then(|| Box::new(traffic))
+}
+
+/// Whose clients an endpoint is meant for.
+fn hints(hints: Option<wire::EndpointHints>, node: &str) -> Option<Box<Hints>> {
+    let hints = hints.filter(|hints| !hints.for_zones.is_empty() || !hints.for_nodes.is_empty())?;
+    let here = (!hints.for_nodes.is_empty()).then(|| hints.for_nodes.iter().any(|of| of.name == node));
+    Some(Box::new(Hints { zones: hints.for_zones.into_iter().map(|of| text(of.name)).collect(), here }))
 }
 
 /// Converts an EndpointSlice. A slice whose label names no Service belongs to none: its `service` is empty.
@@ -110,6 +164,7 @@ pub fn slice(wire: wire::EndpointSlice, node: &str) -> Decoded<EndpointSlice> {
                     serving: conditions.serving.unwrap_or(true),
                     terminating: conditions.terminating.unwrap_or(false),
                     local: !node.is_empty() && endpoint.node_name.as_deref() == Some(node),
+                    hints: hints(endpoint.hints, node),
                 });
             }
             Ok(_) => problems.add(|| format!("endpoint address {address:?} is not of address type {}", wire.address_type)),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::service::Protocol;
+use crate::model::service::{Protocol, Traffic};
 
 fn meta(name: &str, label: Option<&str>) -> Option<wire::ObjectMeta> {
     Some(wire::ObjectMeta {
@@ -22,7 +22,9 @@ fn web() -> wire::Service {
             cluster_ip: "10.96.0.10".into(),
             r#type: "NodePort".into(),
             cluster_ips: vec!["10.96.0.10".into(), "fd00::10".into()],
+            ..wire::ServiceSpec::default()
         }),
+        status: None,
     }
 }
 
@@ -76,6 +78,66 @@ fn a_service_keeps_its_fields_and_skips_the_unknown() {
 }
 
 #[test]
+fn what_only_some_services_ask_for() {
+    let mut wire = web();
+    let plain = convert::service(wire.clone());
+    assert_eq!(plain.object.traffic, None);
+    let spec = wire.spec.as_mut().unwrap();
+    spec.r#type = "LoadBalancer".into();
+    spec.external_ips = vec!["192.0.2.1".into(), "0.0.0.0".into(), "x".into()];
+    spec.session_affinity = "ClientIP".into();
+    spec.load_balancer_source_ranges = vec![" 10.0.0.0/8 ".into(), "fd00::/8".into(), "10.0.0.1".into()];
+    (spec.external_traffic_policy, spec.internal_traffic_policy) = ("Local".into(), "Local".into());
+    spec.health_check_node_port = 31_000;
+    let ingress = |ip: &str, mode: Option<&str>| wire::LoadBalancerIngress { ip: ip.into(), ip_mode: mode.map(Into::into) };
+    let ingress =
+        vec![ingress("192.0.2.7", None), ingress("192.0.2.8", Some("Proxy")), ingress("192.0.2.9", Some("VIP")), ingress("", None)];
+    wire.status = Some(wire::ServiceStatus { load_balancer: Some(wire::LoadBalancerStatus { ingress }) });
+    let got = convert::service(wire::Service::decode(&*wire.encode_to_vec()).unwrap());
+    let ip = |text: &str| text.parse::<std::net::IpAddr>().unwrap();
+    let want = Traffic {
+        affinity: Some(10_800),
+        internal_local: true,
+        external_local: true,
+        external_ips: [ip("192.0.2.1")].into(),
+        load_balancer_ips: [ip("192.0.2.7"), ip("192.0.2.9")].into(),
+        source_ranges: ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()].into(),
+        health_check_port: 31_000,
+    };
+    assert_eq!(got.object.traffic(), &want);
+    assert_eq!(
+        got.problems,
+        [
+            "Service default/web: external IP \"0.0.0.0\" is no IP address",
+            "Service default/web: external IP \"x\" is no IP address",
+            "Service default/web: source range: \"10.0.0.1\" is no range of addresses such as 10.0.0.0/8 or fd00::/64",
+        ]
+    );
+    // Nobody outside reaches a Service of this type: its policy says nothing.
+    let spec = wire.spec.as_mut().unwrap();
+    (spec.r#type, spec.external_ips) = ("ClusterIP".into(), vec![]);
+    let got = convert::service(wire).object;
+    assert!(!got.traffic().external_local && got.traffic().health_check_port == 0);
+}
+
+#[test]
+fn endpoints_say_whose_clients_they_are_meant_for() {
+    let whom = |names: &[&str]| names.iter().map(|name| wire::ForWhom { name: (*name).into() }).collect();
+    let hints = |zones: &[&str], nodes: &[&str]| {
+        let hints = wire::EndpointHints { for_zones: whom(zones), for_nodes: whom(nodes) };
+        let slice = slice(vec![wire::Endpoint { hints: Some(hints), ..endpoint("10.0.0.1", None, [None; 3]) }]);
+        convert::slice(slice, "here").object.endpoints[0]
+            .hints
+            .clone()
+            .map(|h| (h.zones.iter().map(ToString::to_string).collect::<Vec<_>>(), h.here))
+    };
+    assert_eq!(hints(&[], &[]), None);
+    assert_eq!(hints(&["a", "b"], &[]), Some((vec!["a".into(), "b".into()], None)));
+    assert_eq!(hints(&[], &["there", "here"]), Some((vec![], Some(true))));
+    assert_eq!(hints(&[], &["there"]), Some((vec![], Some(false))));
+}
+
+#[test]
 fn headless_and_external_names_have_no_cluster_ips() {
     for (kind, ip) in [("ClusterIP", "None"), ("ClusterIP", ""), ("ExternalName", "10.0.0.1")] {
         let mut service = web();
@@ -116,6 +178,7 @@ fn endpoint(address: &str, node: Option<&str>, conditions: [Option<bool>; 3]) ->
         addresses: vec![address.into()],
         conditions: Some(wire::EndpointConditions { ready, serving, terminating }),
         node_name: node.map(Into::into),
+        hints: None,
     }
 }
 

@@ -146,6 +146,8 @@ pub struct Service {
     pub metadata: Option<ObjectMeta>,
     #[prost(message, optional, tag = "2")]
     pub spec: Option<ServiceSpec>,
+    #[prost(message, optional, tag = "3")]
+    pub status: Option<ServiceStatus>,
 }
 
 /// `core/v1.ServiceSpec`.
@@ -157,8 +159,59 @@ pub struct ServiceSpec {
     pub cluster_ip: String,
     #[prost(string, tag = "4")]
     pub r#type: String,
+    #[prost(string, repeated, tag = "5")]
+    pub external_ips: Vec<String>,
+    #[prost(string, tag = "7")]
+    pub session_affinity: String,
+    #[prost(string, repeated, tag = "9")]
+    pub load_balancer_source_ranges: Vec<String>,
+    #[prost(string, tag = "11")]
+    pub external_traffic_policy: String,
+    #[prost(int32, tag = "12")]
+    pub health_check_node_port: i32,
+    #[prost(message, optional, tag = "14")]
+    pub session_affinity_config: Option<SessionAffinityConfig>,
     #[prost(string, repeated, tag = "18")]
     pub cluster_ips: Vec<String>,
+    #[prost(string, tag = "22")]
+    pub internal_traffic_policy: String,
+}
+
+/// `core/v1.SessionAffinityConfig`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SessionAffinityConfig {
+    #[prost(message, optional, tag = "1")]
+    pub client_ip: Option<ClientIpConfig>,
+}
+
+/// `core/v1.ClientIPConfig`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ClientIpConfig {
+    #[prost(int32, optional, tag = "1")]
+    pub timeout_seconds: Option<i32>,
+}
+
+/// `core/v1.ServiceStatus`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ServiceStatus {
+    #[prost(message, optional, tag = "1")]
+    pub load_balancer: Option<LoadBalancerStatus>,
+}
+
+/// `core/v1.LoadBalancerStatus`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LoadBalancerStatus {
+    #[prost(message, repeated, tag = "1")]
+    pub ingress: Vec<LoadBalancerIngress>,
+}
+
+/// `core/v1.LoadBalancerIngress`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LoadBalancerIngress {
+    #[prost(string, tag = "1")]
+    pub ip: String,
+    #[prost(string, optional, tag = "3")]
+    pub ip_mode: Option<String>,
 }
 
 /// `core/v1.ServicePort`.
@@ -196,6 +249,24 @@ pub struct Endpoint {
     pub conditions: Option<EndpointConditions>,
     #[prost(string, optional, tag = "6")]
     pub node_name: Option<String>,
+    #[prost(message, optional, tag = "8")]
+    pub hints: Option<EndpointHints>,
+}
+
+/// `discovery/v1.EndpointHints`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct EndpointHints {
+    #[prost(message, repeated, tag = "1")]
+    pub for_zones: Vec<ForWhom>,
+    #[prost(message, repeated, tag = "2")]
+    pub for_nodes: Vec<ForWhom>,
+}
+
+/// `discovery/v1.ForZone` and `ForNode`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ForWhom {
+    #[prost(string, tag = "1")]
+    pub name: String,
 }
 
 /// `discovery/v1.EndpointConditions`.

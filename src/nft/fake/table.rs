@@ -69,7 +69,9 @@ impl Table {
                 Ok(())
             }
             Op::AddSet(new) => match self.sets.iter().find(|(set, _)| set.name == new.name) {
-                Some((standing, _)) => ensure((&standing.key, &standing.kind, standing.learns) == (&new.key, &new.kind, new.learns), Errno::EEXIST),
+                Some((standing, _)) => {
+                    ensure((&standing.key, &standing.kind, standing.learns) == (&new.key, &new.kind, new.learns), Errno::EEXIST)
+                }
                 None => {
                     self.sets.push((new.clone(), BTreeMap::new()));
                     Ok(())

@@ -7,14 +7,21 @@ fn id(name: &str) -> ServiceName {
 
 fn service(name: &str, port: u16) -> Service {
     let ports = vec![ServicePort { name: "".into(), protocol: Protocol::Tcp, port, node_port: 0 }];
-    Service { id: id(name), cluster_ips: vec![[10, 96, 0, 1].into()], ports }
+    Service { id: id(name), cluster_ips: vec![[10, 96, 0, 1].into()], ports, traffic: None }
 }
 
 fn slice(name: &str, service: &str, last: u8) -> EndpointSlice {
     EndpointSlice {
         id: id(name),
         service: service.into(),
-        endpoints: vec![Endpoint { ip: [10, 0, 0, last].into(), ready: true, serving: true, terminating: false, local: false }],
+        endpoints: vec![Endpoint {
+            ip: [10, 0, 0, last].into(),
+            ready: true,
+            serving: true,
+            terminating: false,
+            local: false,
+            hints: None,
+        }],
         ports: vec![EndpointPort { name: "".into(), protocol: Protocol::Tcp, port: 80 }],
     }
 }

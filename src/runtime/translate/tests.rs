@@ -14,6 +14,7 @@ pub(crate) fn service(namespace: &str, name: &str, ip: &str, ports: &[(&str, Pro
         id: ServiceName { namespace: namespace.into(), name: name.into() },
         cluster_ips: vec![ip.parse().unwrap()],
         ports: ports.iter().map(port).collect(),
+        traffic: None,
     }
 }
 
