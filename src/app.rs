@@ -33,7 +33,7 @@ use crate::pods::mirrors::Mirrors;
 use crate::pods::pleg::Pleg;
 use crate::pods::turns::Turns;
 use crate::pods::{manager, status};
-use crate::proxy::{Proxy, catalog::Catalog, conntrack};
+use crate::proxy::{Proxy, catalog::Catalog, conntrack, terms::Terms};
 use crate::resources::Cgroups;
 use crate::runtime::client::CriRuntime;
 use crate::runtime::log::rotate;
@@ -251,7 +251,7 @@ fn announce(config: &Config) {
 
 /// Starts the Service proxy. It needs nothing from the rest, and the rest only its list of Services.
 fn start_proxy(api: &Arc<dyn Api>, tasks: &mut JoinSet<()>) -> Catalog {
-    let proxy = Proxy::new(nft::Kernel::open, conntrack::Kernel, proxy::hostcheck::families());
+    let proxy = Proxy::new(nft::Kernel::open, conntrack::Kernel, proxy::hostcheck::families(), watch::channel(Terms::default()).1);
     let catalog = proxy.catalog();
     tasks.spawn(proxy.run(api.watch_services(), api.watch_endpoint_slices()));
     catalog

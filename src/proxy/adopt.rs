@@ -8,8 +8,9 @@ use std::collections::HashMap;
 
 use crate::nft::{Concat, Data, Element, Family, Name, SetState, TableState, Transaction};
 
+use super::chain::ChainId;
 use super::frontend::Backend;
-use super::piece::{Balancer, Piece, SetId};
+use super::piece::{Piece, SetId, Slot};
 use super::plan::{Plan, Programmed, Standing};
 use super::ruleset;
 
@@ -22,8 +23,8 @@ pub struct Observed {
     pub table: Table,
     /// The elements of sets that exist.
     pub elements: HashMap<SetId, Vec<Element>>,
-    /// The chains for numbers of endpoints that exist.
-    pub balancers: Vec<Balancer>,
+    /// The shared chains that exist.
+    pub chains: Vec<ChainId>,
 }
 
 /// What is known about a table before it is programmed.
@@ -40,10 +41,11 @@ impl Table {
     pub fn judge(family: Family, state: &TableState) -> Self {
         let fixed = ruleset::chains();
         let chain_fits =
-            |chain: &crate::nft::Chain| fixed.contains(chain) || (chain.hook.is_none() && Balancer::parse(&chain.name).is_some());
+            |chain: &crate::nft::Chain| fixed.contains(chain) || (chain.hook.is_none() && ChainId::parse(&chain.name).is_some());
         let set_fits = |set: &SetState| match set {
             SetState::Known(set) => {
-                SetId::ALL.iter().map(|id| id.set(family)).any(|s| (&s.name, &s.key, &s.kind) == (&set.name, &set.key, &set.kind))
+                let shape = |set: &crate::nft::Set| (set.name.clone(), set.key.clone(), set.kind.clone(), set.learns);
+                SetId::ALL.iter().any(|id| shape(&id.set(family)) == shape(set))
             }
             SetState::Foreign(_) => false,
         };
@@ -54,37 +56,38 @@ impl Table {
 
 /// The places of endpoints as they stand.
 pub fn standing(observed: &Observed) -> Standing {
-    let mut places: HashMap<_, Vec<(u32, Backend)>> = HashMap::new();
-    for set in [SetId::Endpoints, SetId::NodePortEndpoints] {
+    let mut places: HashMap<_, [Vec<(u32, Backend)>; 2]> = HashMap::new();
+    for set in SetId::PLACES {
         for element in observed.elements.get(&set).into_iter().flatten() {
-            if let Some(Piece::Place(frontend, place, ip, port)) = Piece::read(set, observed.family, element) {
-                places.entry(frontend).or_default().push((place, Backend { ip, port, local: false }));
+            if let Some(Piece::Place(Slot { frontend, local, place }, ip, port)) = Piece::read_place(set, observed.family, element) {
+                let [main, of_this_node] = places.entry(frontend).or_default();
+                if local { of_this_node } else { main }.push((place, Backend { ip, port, local }));
             }
         }
     }
-    let dense = |mut list: Vec<(u32, Backend)>| {
+    let dense = |mut list: Vec<(u32, Backend)>| -> Vec<Backend> {
         list.sort_unstable();
         // Places come without gaps. Should one be missing, those behind it just move up, and the comparison puts that right.
         list.into_iter().map(|(_, backend)| backend).collect()
     };
-    places.into_iter().map(|(frontend, list)| (frontend, dense(list))).collect()
+    places.into_iter().map(|(frontend, lists)| (frontend, lists.map(dense))).collect()
 }
 
 /// The transaction that makes a table what it must be. `wanted` comes from [`Programmed::build`]; elements of places and chains that no
 /// verdict will lead to any more are left to `programmed`, which removes them with a later plan.
 pub fn transaction(observed: Observed, wanted: &Plan, programmed: &mut Programmed) -> Transaction {
-    let Observed { family, table, mut elements, balancers } = observed;
+    let Observed { family, table, mut elements, chains } = observed;
     let mut tx = Transaction::new(ruleset::table(family));
     if table == Table::Replace {
         tx.add_table();
         tx.delete_table();
         elements.clear();
     } else {
-        balancers.into_iter().for_each(|balancer| programmed.add_idle(balancer));
+        chains.into_iter().for_each(|chain| programmed.add_idle(chain));
     }
-    ruleset::add_skeleton(&mut tx);
-    wanted.balancers.iter().filter(|(f, _)| *f == family).for_each(|(_, b)| ruleset::add_balancer(&mut tx, *b));
-    for set in SetId::ALL {
+    ruleset::add_skeleton(&mut tx, programmed.terms());
+    wanted.chains.iter().for_each(|new| ruleset::add_chain(&mut tx, new, programmed.terms()));
+    for set in SetId::ALL.into_iter().filter(|set| set.is_programmed()) {
         let mut standing: HashMap<Concat, Data> =
             elements.remove(&set).into_iter().flatten().map(|element| (element.key, element.data)).collect();
         let (mut deletes, mut adds) = (Vec::new(), Vec::new());
@@ -101,8 +104,8 @@ pub fn transaction(observed: Observed, wanted: &Plan, programmed: &mut Programme
         }
         for (key, data) in standing {
             let element = Element { key, data, comment: None };
-            match Piece::read(set, family, &element) {
-                Some(Piece::Place(frontend, place, ip, port)) => programmed.add_leftover(frontend, place, (ip, port)),
+            match Piece::read_place(set, family, &element) {
+                Some(Piece::Place(slot, ip, port)) => programmed.add_leftover(slot, (ip, port)),
                 _ => deletes.push(Element::key(element.key)),
             }
         }

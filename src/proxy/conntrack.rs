@@ -7,13 +7,14 @@
 
 mod kernel;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::Future;
 use std::net::IpAddr;
 
 use crate::model::service::Protocol;
 
 use super::frontend::{Backend, Frontend, family_of};
+use super::route::Route;
 
 pub use kernel::Kernel;
 
@@ -29,15 +30,19 @@ pub struct UdpFlows {
 }
 
 impl UdpFlows {
-    /// What a change of a frontend's endpoints, chosen and draining ones, means for its flows; `None`: nothing.
-    pub fn after(frontend: Frontend, old: [&[Backend]; 2], new: [&[Backend]; 2]) -> Option<Self> {
+    /// What a change of what a frontend leads to means for its flows; `None`: nothing.
+    pub fn after(frontend: Frontend, old: &Route, new: &Route) -> Option<Self> {
         if frontend.protocol() != Protocol::Udp {
             return None;
         }
-        let addresses = |lists: [&[Backend]; 2]| -> HashSet<_> { lists.iter().copied().flatten().map(Backend::address).collect() };
-        let (before, after) = (addresses(old), addresses(new));
-        let look = !after.is_empty() && (before.is_empty() || !before.is_subset(&after));
-        (before != after).then(|| Self { frontend, backends: new.concat().into(), look })
+        let serving = |route: &Route| -> BTreeMap<_, _> {
+            route.chosen().chain(route.draining()).map(|backend| (backend.address(), *backend)).collect()
+        };
+        let (before, after) = (serving(old), serving(new));
+        let lost = before.keys().any(|address| !after.contains_key(address));
+        let look = !after.is_empty() && (before.is_empty() || lost);
+        let changed = lost || before.len() != after.len();
+        changed.then(|| Self { frontend, backends: after.into_values().collect(), look })
     }
 
     /// Whether a flow may end there.
@@ -74,9 +79,9 @@ impl Judge {
         let (ip, port) = flow.destination;
         let protocol = Protocol::Udp;
         let known = |frontend| self.frontends.get_key_value(&frontend);
-        let cluster_ip = known(Frontend::ClusterIp { ip, protocol, port });
+        let address = known(Frontend::Address { ip, protocol, port });
         let node_port = || known(Frontend::NodePort { family: family_of(ip), protocol, port }).filter(|_| self.local.contains(&ip));
-        cluster_ip.or_else(node_port).filter(|(_, backends)| !backends.contains(&flow.answers)).map(|(frontend, _)| *frontend)
+        address.or_else(node_port).filter(|(_, backends)| !backends.contains(&flow.answers)).map(|(frontend, _)| *frontend)
     }
 }
 
@@ -103,7 +108,11 @@ pub trait Conntrack: Send + 'static {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::service::Traffic;
     use crate::nft::Family;
+    use crate::proxy::endpoints::Selected;
+    use crate::proxy::frontend::Role;
+    use crate::proxy::route::Standing;
 
     fn backend(last: u8) -> Backend {
         Backend { ip: [10, 0, 0, last].into(), port: 53, local: false }
@@ -113,30 +122,34 @@ mod tests {
     fn only_losses_and_first_endpoints_of_udp_are_looked_at() {
         let udp = Frontend::NodePort { family: Family::Ip, protocol: Protocol::Udp, port: 30053 };
         let tcp = Frontend::NodePort { family: Family::Ip, protocol: Protocol::Tcp, port: 30053 };
-        let (a, b) = (backend(1), backend(2));
+        let route = |chosen: &[u8], serving: &[u8]| {
+            let list = |of: &[u8]| of.iter().map(|last| backend(*last)).collect::<Vec<_>>();
+            let selected = Selected { cluster: list(chosen), any: !chosen.is_empty(), serving: list(serving), ..Selected::default() };
+            Route::decide(udp, Role::External, &Traffic::default(), &selected, None, Standing::default())
+        };
         for (old, new, want) in [
-            (vec![], vec![], false),
-            (vec![], vec![a], true),
-            (vec![a], vec![a, b], false),
-            (vec![a, b], vec![b], true),
-            (vec![a, b], vec![b, a], false),
-            (vec![a], vec![b], true),
-            (vec![a], vec![], false),
+            (&[][..], &[][..], false),
+            (&[], &[1], true),
+            (&[1], &[1, 2], false),
+            (&[1, 2], &[2], true),
+            (&[1, 2], &[1, 2], false),
+            (&[1], &[2], true),
+            (&[1], &[], false),
         ] {
-            let after = |old, new| UdpFlows::after(udp, old, new).is_some_and(|flows| flows.look);
-            assert_eq!(after([&old, &[]], [&new, &[]]), want, "{old:?} → {new:?}");
-            assert_eq!(UdpFlows::after(tcp, [&old, &[]], [&new, &[]]), None);
+            let after = |frontend| UdpFlows::after(frontend, &route(old, &[]), &route(new, &[]));
+            assert_eq!(after(udp).is_some_and(|flows| flows.look), want, "{old:?} → {new:?}");
+            assert_eq!(after(tcp), None);
         }
-        assert_eq!(UdpFlows::after(udp, [&[a, b], &[]], [&[b], &[a]]), None, "it goes on while it terminates");
-        assert!(UdpFlows::after(udp, [&[b], &[a]], [&[b], &[]]).unwrap().look, "it is gone");
-        let grown = UdpFlows::after(udp, [&[a], &[]], [&[a, b], &[]]).unwrap();
-        assert!(!grown.look && grown.allows(b.address()));
+        assert_eq!(UdpFlows::after(udp, &route(&[1, 2], &[]), &route(&[2], &[1, 2])), None, "it goes on while it terminates");
+        assert!(UdpFlows::after(udp, &route(&[2], &[1]), &route(&[2], &[])).unwrap().look, "it is gone");
+        let grown = UdpFlows::after(udp, &route(&[1], &[]), &route(&[1, 2], &[])).unwrap();
+        assert!(!grown.look && grown.allows(backend(2).address()));
     }
 
     #[test]
     fn a_flow_is_stale_if_a_stranger_answers() {
         let ip = |last| IpAddr::from([192, 0, 2, last]);
-        let cluster = Frontend::ClusterIp { ip: ip(1), protocol: Protocol::Udp, port: 53 };
+        let cluster = Frontend::Address { ip: ip(1), protocol: Protocol::Udp, port: 53 };
         let node = Frontend::NodePort { family: Family::Ip, protocol: Protocol::Udp, port: 30053 };
         let flows = [cluster, node].map(|frontend| UdpFlows { frontend, backends: Box::new([backend(1)]), look: true });
         let judge = Judge::new(&flows, [ip(9)]);

@@ -6,22 +6,27 @@ use crate::nft::Family;
 use super::frontend::{Backend, family_of};
 use super::tracker::Slice;
 
-/// The endpoints of a Service port in one family.
+/// The endpoints of a Service port in one family. Lists are sorted by address and port, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selected {
-    /// Who takes new connections.
-    pub backends: Vec<Backend>,
-    /// Who serves, but takes no new ones: upstream leaves UDP flows to all who serve alone (`pkg/proxy/conntrack/cleanup.go`), as TCP
-    /// connections are.
-    pub draining: Vec<Backend>,
+    /// Who takes new connections under the Cluster policy.
+    pub cluster: Vec<Backend>,
+    /// Who takes new connections under the Local policy: endpoints of this node.
+    pub local: Vec<Backend>,
+    /// Whether anybody takes connections, wherever it is.
+    pub any: bool,
+    /// Who serves, new connections or old ones: upstream leaves UDP flows to all who serve alone (`pkg/proxy/conntrack/cleanup.go`), as
+    /// TCP connections are.
+    pub serving: Vec<Backend>,
 }
 
-/// The endpoints of a Service port in one family, sorted by address and port, each once.
+/// The endpoints of a Service port in one family, on a node of this zone.
 ///
 /// Endpoints are matched by the slice port's name and protocol. Ready ones serve; if there is none, those that still serve while they
-/// terminate (KEP-1669), so that the last pod of a rolling update finishes its work. An endpoint in two slices counts as the last one
-/// that isn't terminating (`pkg/proxy/endpointslicecache.go`): it may have moved, or its address may have been given to a new pod.
-pub fn select(slices: &[Slice], port: &ServicePort, family: Family) -> Selected {
+/// terminate (KEP-1669), so that the last pod of a rolling update finishes its work: judged for the whole cluster and for this node alone.
+/// An endpoint in two slices counts as the last one that isn't terminating (`pkg/proxy/endpointslicecache.go`): it may have moved, or its
+/// address may have been given to a new pod.
+pub fn select(slices: &[Slice], port: &ServicePort, family: Family, zone: Option<&str>) -> Selected {
     let mut candidates: Vec<(Backend, &Endpoint)> = slices
         .iter()
         .flat_map(|slice| slice.ports.iter().map(move |p| (slice, p)))
@@ -37,10 +42,55 @@ pub fn select(slices: &[Slice], port: &ServicePort, family: Family) -> Selected 
         }
         same
     });
-    let any_ready = candidates.iter().any(|(_, e)| e.ready);
-    let serves = |e: &Endpoint| if any_ready { e.ready } else { e.serving && e.terminating };
-    let of = |belongs: &dyn Fn(&Endpoint) -> bool| candidates.iter().filter(|(_, e)| belongs(e)).map(|(backend, _)| *backend).collect();
-    Selected { backends: of(&serves), draining: of(&|e| e.serving && !serves(e)) }
+    let of = |belongs: &dyn Fn(&Endpoint) -> bool| -> Vec<Backend> {
+        candidates.iter().filter(|(_, e)| belongs(e)).map(|(backend, _)| *backend).collect()
+    };
+    let ready = || candidates.iter().map(|(_, e)| *e).filter(|e| e.ready);
+    let leaves = |e: &Endpoint| !e.ready && e.serving && e.terminating;
+    let near = Nearness::of(ready, zone);
+    let cluster = of(&|e| e.ready && near.holds(e, zone));
+    let cluster = if cluster.is_empty() { of(&leaves) } else { cluster };
+    let local = of(&|e| e.ready && e.local);
+    let local = if local.is_empty() { of(&|e| leaves(e) && e.local) } else { local };
+    Selected { any: !cluster.is_empty(), cluster, local, serving: of(&|e| e.serving) }
+}
+
+/// Which of the hints of a port's endpoints count on this node (`pkg/proxy/topology.go`, topologyModeFromHints).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nearness {
+    /// Endpoints are used wherever they are.
+    None,
+    /// Those meant for this zone.
+    Zone,
+    /// Those meant for this node.
+    Node,
+}
+
+impl Nearness {
+    /// Hints of a kind count only if each ready endpoint has one, and one at least is meant for this place: half a set of hints would
+    /// send everybody to few endpoints.
+    fn of<'a, I: Iterator<Item = &'a Endpoint>>(ready: impl Fn() -> I, zone: Option<&str>) -> Self {
+        let counts = |kind: Self| ready().any(|e| kind.holds(e, zone)) && ready().all(|e| kind.is_hinted(e));
+        [Self::Node, Self::Zone].into_iter().find(|kind| counts(*kind)).unwrap_or(Self::None)
+    }
+
+    fn is_hinted(self, endpoint: &Endpoint) -> bool {
+        endpoint.hints.as_ref().is_some_and(|hints| match self {
+            Self::None => true,
+            Self::Zone => !hints.zones.is_empty(),
+            Self::Node => hints.here.is_some(),
+        })
+    }
+
+    /// Whether an endpoint is near enough.
+    fn holds(self, endpoint: &Endpoint, zone: Option<&str>) -> bool {
+        let hints = endpoint.hints.as_deref();
+        match self {
+            Self::None => true,
+            Self::Zone => zone.is_some_and(|zone| hints.is_some_and(|hints| hints.zones.iter().any(|of| **of == *zone))),
+            Self::Node => hints.is_some_and(|hints| hints.here == Some(true)),
+        }
+    }
 }
 
 /// Gives each endpoint a place so that as few places as possible change: who has one below the new number of places keeps it, the
@@ -63,7 +113,7 @@ pub fn assign(standing: &[Backend], wanted: &[Backend]) -> Box<[Backend]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::service::{EndpointPort, Protocol};
+    use crate::model::service::{EndpointPort, Hints, Protocol};
 
     fn port(name: &str, protocol: Protocol) -> ServicePort {
         ServicePort { name: name.into(), protocol, port: 80, node_port: 0 }
@@ -91,6 +141,10 @@ mod tests {
         backends.iter().map(|b| format!("{}:{}{}", b.ip, b.port, if b.local { " local" } else { "" })).collect()
     }
 
+    fn of(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(ToString::to_string).collect()
+    }
+
     #[test]
     fn conditions_decide() {
         type Case = (&'static str, &'static [&'static [&'static str]], &'static [&'static str]);
@@ -106,19 +160,63 @@ mod tests {
         ];
         for (what, slices, want) in cases {
             let slices: Vec<_> = slices.iter().map(|e| slice(e, &[("", Protocol::Tcp, 80)])).collect();
-            assert_eq!(texts(&select(&slices, &port("", Protocol::Tcp), Family::Ip).backends), want, "{what}");
+            assert_eq!(texts(&select(&slices, &port("", Protocol::Tcp), Family::Ip, None).cluster), want, "{what}");
         }
     }
 
     #[test]
     fn who_serves_without_being_chosen_keeps_its_flows() {
         for (endpoints, want) in [
-            (&["10.0.0.1 rs", "10.0.0.2 st", "10.0.0.3 t", "10.0.0.4 "][..], &["10.0.0.2:80"][..]),
-            (&["10.0.0.1 st", "10.0.0.2 s"], &["10.0.0.2:80"]),
+            (&["10.0.0.1 rs", "10.0.0.2 st", "10.0.0.3 t", "10.0.0.4 "][..], &["10.0.0.1:80", "10.0.0.2:80"][..]),
+            (&["10.0.0.1 st", "10.0.0.2 s"], &["10.0.0.1:80", "10.0.0.2:80"]),
             (&["10.0.0.1 t"], &[]),
         ] {
             let slices = [slice(endpoints, &[("", Protocol::Udp, 80)])];
-            assert_eq!(texts(&select(&slices, &port("", Protocol::Udp), Family::Ip).draining), want, "{endpoints:?}");
+            assert_eq!(texts(&select(&slices, &port("", Protocol::Udp), Family::Ip, None).serving), want, "{endpoints:?}");
+        }
+    }
+
+    #[test]
+    fn each_policy_falls_back_on_its_own() {
+        type Case = (&'static [&'static str], &'static [&'static str], &'static [&'static str], bool);
+        let cases: [Case; 5] = [
+            (&["10.0.0.1 rsl", "10.0.0.2 rs"], &["10.0.0.1:80 local", "10.0.0.2:80"], &["10.0.0.1:80 local"], true),
+            (&["10.0.0.1 stl", "10.0.0.2 rs"], &["10.0.0.2:80"], &["10.0.0.1:80 local"], true),
+            (&["10.0.0.1 stl", "10.0.0.2 st"], &["10.0.0.1:80 local", "10.0.0.2:80"], &["10.0.0.1:80 local"], true),
+            (&["10.0.0.1 tl", "10.0.0.2 rs"], &["10.0.0.2:80"], &[], true),
+            (&["10.0.0.1 tl", "10.0.0.2 s"], &[], &[], false),
+        ];
+        for (endpoints, cluster, local, any) in cases {
+            let got = select(&[slice(endpoints, &[("", Protocol::Tcp, 80)])], &port("", Protocol::Tcp), Family::Ip, None);
+            assert_eq!((texts(&got.cluster), texts(&got.local), got.any), (of(cluster), of(local), any), "{endpoints:?}");
+        }
+    }
+
+    #[test]
+    fn hints_count_only_if_all_have_them_and_one_is_near() {
+        // An endpoint as its last number, the zones that it is meant for, and whether it is meant for this node.
+        type Hinted = (u8, &'static [&'static str], Option<bool>);
+        let cases: [(&[Hinted], Option<&str>, &[u8]); 8] = [
+            (&[(1, &["a"], None), (2, &["b"], None)], Some("a"), &[1]),
+            (&[(1, &["a"], None), (2, &["a", "b"], None)], Some("b"), &[2]),
+            (&[(1, &["a"], None), (2, &[], None)], Some("a"), &[1, 2]),
+            (&[(1, &["a"], None), (2, &["b"], None)], Some("c"), &[1, 2]),
+            (&[(1, &["a"], None), (2, &["b"], None)], None, &[1, 2]),
+            (&[(1, &["a"], Some(false)), (2, &["b"], Some(true))], Some("a"), &[2]),
+            (&[(1, &["a"], Some(false)), (2, &["b"], Some(false))], Some("a"), &[1]),
+            (&[(1, &["a"], Some(true)), (2, &["b"], None)], Some("b"), &[2]),
+        ];
+        for (endpoints, zone, want) in cases {
+            let mut slice = slice(&[], &[("", Protocol::Tcp, 80)]);
+            let hinted = |&(last, zones, here): &Hinted| {
+                let hints = Hints { zones: zones.iter().map(|zone| (*zone).into()).collect(), here };
+                Endpoint { hints: Some(Box::new(hints)), ..endpoint(&format!("10.0.0.{last} rsl")) }
+            };
+            slice.endpoints = endpoints.iter().map(hinted).collect();
+            let got = select(&[slice], &port("", Protocol::Tcp), Family::Ip, zone);
+            let want: Vec<_> = want.iter().map(|last| format!("10.0.0.{last}:80 local")).collect();
+            assert_eq!(texts(&got.cluster), want, "{endpoints:?} in {zone:?}");
+            assert_eq!(got.local.len(), endpoints.len(), "hints say nothing about the Local policy");
         }
     }
 
@@ -129,7 +227,7 @@ mod tests {
             slice(&["10.0.0.2 rs"], &[("web", Protocol::Tcp, 8080)]),
             slice(&["fd00::1 rs"], &[("web", Protocol::Tcp, 80)]),
         ];
-        let got = |name, protocol, family| texts(&select(&slices, &port(name, protocol), family).backends);
+        let got = |name, protocol, family| texts(&select(&slices, &port(name, protocol), family, None).cluster);
         assert_eq!(got("dns", Protocol::Udp, Family::Ip), ["10.0.0.1:53"]);
         assert_eq!(got("dns", Protocol::Tcp, Family::Ip), ["10.0.0.1:54"]);
         assert_eq!(got("web", Protocol::Tcp, Family::Ip), ["10.0.0.1:80", "10.0.0.2:8080"]);

@@ -4,7 +4,8 @@
 //! conntrack entries of stale UDP flows, and the [`Catalog`] of Services, from which containers get their environment.
 //!
 //! ```text
-//! watches ─▶ tracker ─▶ endpoints (pure) ─▶ plan (pure) ─▶ ruleset (pure) ─▶ sync ─▶ kernel
+//! watches ─▶ tracker ─▶ endpoints ─▶ route ─▶ plan ─▶ chain, ruleset ─▶ sync ─▶ kernel
+//!                      └─────────────── pure ────────────────┘
 //! ```
 //!
 //! **Owns**: the only copy of Services and slices, and which endpoint stands at which place of which map (`plan`): a change is
@@ -14,7 +15,9 @@
 //! changes the rest in one transaction: no connection notices.
 
 mod adopt;
+mod affinity;
 pub mod catalog;
+mod chain;
 mod cleaner;
 pub mod conntrack;
 mod counts;
@@ -23,8 +26,10 @@ pub mod frontend;
 pub mod hostcheck;
 pub mod piece;
 pub mod plan;
+mod route;
 pub mod ruleset;
 mod sync;
+pub mod terms;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -36,7 +41,7 @@ use std::future::Future;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
@@ -47,6 +52,7 @@ use crate::nft::{Error, Family, Netfilter};
 pub use catalog::Catalog;
 use conntrack::Conntrack;
 use sync::Sync;
+use terms::Terms;
 use tracker::Tracker;
 
 /// The Service proxy. `O` opens nftables: at start, and again after it could not be opened.
@@ -54,6 +60,7 @@ pub struct Proxy<N, O, C> {
     tracker: Tracker,
     sync: Sync<N, O>,
     cleaner: cleaner::Cleaner<C>,
+    terms: watch::Receiver<Terms>,
 }
 
 impl<N, O, F, C> Proxy<N, O, C>
@@ -63,11 +70,11 @@ where
     F: Future<Output = Result<N, Error>>,
     C: Conntrack,
 {
-    /// A proxy for these families ([`hostcheck::families`]). Nothing happens before [`Self::run`].
-    pub fn new(open: O, conntrack: C, families: Vec<Family>) -> Self {
+    /// A proxy for these families ([`hostcheck::families`]). Nothing happens before [`Self::run`]. Terms may change at any time.
+    pub fn new(open: O, conntrack: C, families: Vec<Family>, mut terms: watch::Receiver<Terms>) -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let sync = Sync::new(open, families, sender);
-        Self { tracker: Tracker::default(), sync, cleaner: cleaner::Cleaner::new(conntrack, receiver) }
+        let sync = Sync::new(open, families, terms.borrow_and_update().clone(), sender);
+        Self { tracker: Tracker::default(), sync, cleaner: cleaner::Cleaner::new(conntrack, receiver), terms }
     }
 
     /// The Services that the watch told of. It fills also when nftables can't be used or EndpointSlices may not be watched.
@@ -78,11 +85,11 @@ where
     /// Programs Services until both watches end. To stop it, drop it: the tables stay, and Services go on working.
     pub async fn run(mut self, services: BoxStream<'static, WatchEvent<Service>>, slices: BoxStream<'static, WatchEvent<EndpointSlice>>) {
         hostcheck::report(&self.sync.families());
-        let Self { tracker, sync, cleaner } = &mut self;
+        let Self { tracker, sync, cleaner, terms } = &mut self;
         // What was programmed reaches the cleaner before it judges what it has read.
         tokio::select! {
             biased;
-            () = follow(tracker, sync, services, slices) => {}
+            () = follow(tracker, sync, terms, services, slices) => {}
             () = cleaner.run() => {}
         }
     }
@@ -91,6 +98,7 @@ where
 async fn follow<N, O, F>(
     tracker: &mut Tracker,
     sync: &mut Sync<N, O>,
+    terms: &mut watch::Receiver<Terms>,
     services: BoxStream<'static, WatchEvent<Service>>,
     slices: BoxStream<'static, WatchEvent<EndpointSlice>>,
 ) where
@@ -120,6 +128,7 @@ async fn follow<N, O, F>(
                 }
                 tracker.slice_event(event);
             }
+            () = changed(terms) => sync.set_terms(terms.borrow_and_update().clone()),
             table = sync.disturbed() => sync.distrust(table),
             () = until(due) => sync.run(tracker).await,
             else => {}
@@ -135,6 +144,13 @@ fn without_slices(error: &crate::api::Error) -> String {
              until then Services stay as they are on this node, and pods run all the same"
             .to_string(),
         _ => format!("{error}; Services stay as they are meanwhile"),
+    }
+}
+
+/// Ends when the terms change; never once nobody can change them.
+async fn changed(terms: &mut watch::Receiver<Terms>) {
+    if terms.changed().await.is_err() {
+        std::future::pending().await
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -13,10 +14,13 @@ use tracing::{debug, info, warn};
 use crate::nft::{Error, Family, Netfilter, TableId};
 
 use super::adopt::{self, Observed, Table};
+use super::affinity::{self, Stays};
+use super::chain::ChainId;
 use super::conntrack::UdpFlows;
-use super::piece::{Balancer, SetId};
+use super::piece::SetId;
 use super::plan::Programmed;
 use super::ruleset;
+use super::terms::Terms;
 use super::tracker::Tracker;
 use super::vigilance::Vigilance;
 
@@ -82,6 +86,7 @@ pub struct Sync<N, O> {
     open: O,
     netfilter: Option<N>,
     lanes: Vec<Lane>,
+    terms: Arc<Terms>,
     vigilance: Vigilance,
     /// When something was programmed last.
     last: Instant,
@@ -95,11 +100,11 @@ where
     F: Future<Output = Result<N, Error>>,
 {
     /// Nothing happens before [`Self::run`].
-    pub fn new(open: O, families: Vec<Family>, flows: UnboundedSender<Vec<UdpFlows>>) -> Self {
+    pub fn new(open: O, families: Vec<Family>, terms: Terms, flows: UnboundedSender<Vec<UdpFlows>>) -> Self {
         let now = Instant::now();
         let lane = |family| Lane { family, plane: Plane::Unknown { at: now, delay: RETRY.0 }, complaint: String::new() };
         let lanes = families.into_iter().map(lane).collect();
-        Self { open, netfilter: None, lanes, vigilance: Vigilance::new(now), last: now, flows }
+        Self { open, netfilter: None, lanes, terms: Arc::new(terms), vigilance: Vigilance::new(now), last: now, flows }
     }
 
     /// The families that are programmed.
@@ -146,6 +151,20 @@ where
         }
     }
 
+    /// Other terms: everything is planned anew, and what differs is programmed at once.
+    pub fn set_terms(&mut self, terms: Terms) {
+        if *self.terms == terms {
+            return;
+        }
+        self.terms = Arc::new(terms);
+        let now = Instant::now();
+        for lane in &mut self.lanes {
+            if matches!(lane.plane, Plane::Standing(_)) {
+                lane.plane = Plane::Unknown { at: now, delay: RETRY.0 };
+            }
+        }
+    }
+
     /// Brings the tables up to date. A failure is logged; [`Self::due`] then says when to try again.
     pub async fn run(&mut self, tracker: &mut Tracker) {
         let now = Instant::now();
@@ -166,10 +185,13 @@ where
         for lane in &mut self.lanes {
             let Plane::Standing(programmed) = &mut lane.plane else { continue };
             let plan = programmed.update(&changes, tracker, now);
-            let transaction = plan.transaction(lane.family);
+            let transaction = plan.transaction(lane.family, programmed.terms());
             let result = if transaction.is_empty() { Ok(()) } else { netfilter.apply(&transaction).await };
             match result {
-                Ok(()) => look_at(&self.flows, plan.flows),
+                Ok(()) => {
+                    look_at(&self.flows, plan.flows);
+                    forget_strays(netfilter, lane.family, &plan.stays).await;
+                }
                 Err(error) => {
                     // The usual reason is that somebody changed the table: no complaint unless the comparison fails as well.
                     debug!("a change was refused, comparing everything: {error}");
@@ -208,7 +230,7 @@ where
             }
         };
         for lane in due {
-            match adopt(netfilter, lane.family, tracker).await {
+            match adopt(netfilter, lane.family, tracker, self.terms.clone()).await {
                 Ok((programmed, flows, text)) => {
                     match lane.plane {
                         Plane::Unknown { .. } => info!("{text}"),
@@ -244,17 +266,49 @@ fn look_at(to: &UnboundedSender<Vec<UdpFlows>>, flows: Vec<UdpFlows>) {
     }
 }
 
+/// How often what was learned is read again, because some of it has ended by itself meanwhile and the kernel refuses to remove it twice.
+const TRIES: u32 = 5;
+
+/// Lets clients go whose endpoint is gone. A failure is logged: their connections fail until they have been quiet for a while.
+async fn forget_strays(netfilter: &mut impl Netfilter, family: Family, stays: &[Stays]) {
+    if stays.is_empty() {
+        return;
+    }
+    let mut outcome = Ok(());
+    for _ in 0..TRIES {
+        outcome = forget(netfilter, family, stays).await;
+        if outcome.is_ok() {
+            return;
+        }
+    }
+    if let Err(error) = outcome {
+        warn!(
+            "clients of Services with session affinity may be sent to endpoints that are gone, until they have been quiet for a while: {error}"
+        );
+    }
+}
+
+async fn forget(netfilter: &mut impl Netfilter, family: Family, stays: &[Stays]) -> Result<(), Error> {
+    let (table, set) = (ruleset::table(family), SetId::Affinity.name());
+    let learned = netfilter.elements(&table, set).await?;
+    let mut transaction = crate::nft::Transaction::new(table);
+    affinity::strays(learned, family, stays).into_iter().for_each(|element| transaction.delete_element(&set.into(), element));
+    if transaction.is_empty() { Ok(()) } else { netfilter.apply(&transaction).await }
+}
+
 /// Reads one family's table and puts it right. Returns what is programmed then, and a line that says so.
 async fn adopt(
     netfilter: &mut impl Netfilter,
     family: Family,
     tracker: &Tracker,
+    terms: Arc<Terms>,
 ) -> Result<(Box<Programmed>, Vec<UdpFlows>, String), Error> {
     let start = Instant::now();
     let observed = observe(netfilter, family).await?;
-    let (mut programmed, plan) = Programmed::build(tracker, &adopt::standing(&observed), family, start);
+    let (mut programmed, plan) = Programmed::build(tracker, &adopt::standing(&observed), family, terms, start);
     let transaction = adopt::transaction(observed, &plan, &mut programmed);
     netfilter.apply(&transaction).await?;
+    forget_strays(netfilter, family, &plan.stays).await;
     let text = format!("Services are programmed in table {}: {} elements, in {:?}", transaction.table, plan.adds.len(), start.elapsed());
     Ok((Box::new(programmed), plan.flows, text))
 }
@@ -262,12 +316,12 @@ async fn adopt(
 async fn observe(netfilter: &mut impl Netfilter, family: Family) -> Result<Observed, Error> {
     let id = ruleset::table(family);
     let state = netfilter.table(&id).await?.unwrap_or_default();
-    let replace = Observed { family, table: Table::Replace, elements: HashMap::new(), balancers: Vec::new() };
+    let replace = Observed { family, table: Table::Replace, elements: HashMap::new(), chains: Vec::new() };
     if Table::judge(family, &state) == Table::Replace {
         return Ok(replace);
     }
     let mut elements = HashMap::new();
-    for set in SetId::ALL {
+    for set in SetId::ALL.into_iter().filter(|set| set.is_programmed()) {
         let exists = state.sets.iter().any(|s| matches!(s, crate::nft::SetState::Known(known) if &*known.name == set.name()));
         if exists {
             match netfilter.elements(&id, set.name()).await {
@@ -280,8 +334,8 @@ async fn observe(netfilter: &mut impl Netfilter, family: Family) -> Result<Obser
             };
         }
     }
-    let balancers = state.chains.iter().filter_map(|state| Balancer::parse(&state.chain.name)).collect();
-    Ok(Observed { family, table: Table::Fits, elements, balancers })
+    let chains = state.chains.iter().filter_map(|state| ChainId::parse(&state.chain.name)).collect();
+    Ok(Observed { family, table: Table::Fits, elements, chains })
 }
 
 #[cfg(test)]

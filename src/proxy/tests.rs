@@ -43,16 +43,27 @@ struct Running {
 
 impl Running {
     fn start(fake: &Fake) -> Self {
+        Self::start_on(fake, Terms::default())
+    }
+
+    fn start_on(fake: &Fake, terms: Terms) -> Self {
         let fake = fake.clone();
-        Self::start_with(move || std::future::ready(Ok(fake.clone())))
+        Self::start_under(move || std::future::ready(Ok(fake.clone())), terms)
     }
 
     fn start_with<O>(open: O) -> Self
     where
         O: FnMut() -> std::future::Ready<Result<Fake, Error>> + Send + 'static,
     {
+        Self::start_under(open, Terms::default())
+    }
+
+    fn start_under<O>(open: O, terms: Terms) -> Self
+    where
+        O: FnMut() -> std::future::Ready<Result<Fake, Error>> + Send + 'static,
+    {
         let conntrack = FakeConntrack::default();
-        let proxy = Proxy::new(open, conntrack.clone(), vec![Family::Ip, Family::Ip6]);
+        let proxy = Proxy::new(open, conntrack.clone(), vec![Family::Ip, Family::Ip6], watch::channel(terms).1);
         let catalog = proxy.catalog();
         let ((services, from_services), (slices, from_slices)) = (unbounded(), unbounded());
         let task = tokio::spawn(proxy.run(from_services.boxed(), from_slices.boxed()));
@@ -149,7 +160,7 @@ async fn leftovers_go_by_themselves_and_then_nothing_happens() {
     sleep(Duration::from_millis(100)).await;
     assert_eq!(element_lines(&fake.dump(), "0x00000001").len(), 0);
     fake.take_applied();
-    assert!(!fake.dump().contains("chain n2"), "{}", fake.dump());
+    assert!(!fake.dump().contains("chain ip-2"), "{}", fake.dump());
     sleep(Duration::from_secs(3500)).await;
     assert!(fake.take_applied().is_empty());
     sleep(Duration::from_secs(200)).await;

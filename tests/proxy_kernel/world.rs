@@ -8,9 +8,10 @@ use futures::channel::mpsc::{UnboundedSender, unbounded};
 use kubelet_rs::api::WatchEvent;
 use kubelet_rs::model::service::{Endpoint, EndpointPort, EndpointSlice, Protocol, Service, ServiceName, ServicePort};
 use kubelet_rs::nft::{self, Family};
-use kubelet_rs::proxy::{Proxy, conntrack};
+use kubelet_rs::proxy::{Proxy, conntrack, terms::Terms};
 use kubelet_rs::sys::netns;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::host::run;
@@ -80,7 +81,7 @@ impl World {
             old.task.abort();
             let _ = self.runtime.block_on(old.task);
         }
-        let proxy = Proxy::new(nft::Kernel::open, conntrack::Kernel, FAMILIES.to_vec());
+        let proxy = Proxy::new(nft::Kernel::open, conntrack::Kernel, FAMILIES.to_vec(), watch::channel(Terms::default()).1);
         let ((services_in, services_out), (slices_in, slices_out)) = (unbounded(), unbounded());
         let task = self.runtime.spawn(proxy.run(services_out.boxed(), slices_out.boxed()));
         self.proxy = Some(Watches { services: services_in, slices: slices_in, task });
@@ -129,7 +130,7 @@ impl World {
     /// The rules that a fresh start on an empty host would make, as text.
     pub fn fresh(&self, services: Vec<Service>, slices: Vec<EndpointSlice>) -> String {
         let (fake, families) = (nft::Fake::new(), FAMILIES.to_vec());
-        let proxy = Proxy::new(|| std::future::ready(Ok(fake.clone())), conntrack::Kernel, families);
+        let proxy = Proxy::new(|| std::future::ready(Ok(fake.clone())), conntrack::Kernel, families, watch::channel(Terms::default()).1);
         let watch = |event| futures::stream::iter([event]).chain(futures::stream::pending()).boxed();
         let slices = futures::stream::iter([WatchEvent::Snapshot(slices)]).chain(futures::stream::pending()).boxed();
         // Time that passes only while nothing is left to do: the proxy has come to rest then, on the slowest machine too.

@@ -17,20 +17,32 @@ fn both(plans: impl IntoIterator<Item = Plan>) -> Plan {
     plans.into_iter().fold(Plan::default(), |mut all, plan| {
         all.deletes.extend(plan.deletes);
         all.adds.extend(plan.adds);
-        all.balancers.extend(plan.balancers);
+        all.chains.extend(plan.chains);
         all.idle.extend(plan.idle);
         all.flows.extend(plan.flows);
+        all.stays.extend(plan.stays);
         all
     })
 }
 
+fn terms() -> Arc<Terms> {
+    Arc::new(Terms { zone: Some("here".into()), node_ips: vec![[10, 0, 0, 1].into()], ..Terms::default() })
+}
+
 fn fresh(tracker: &Tracker) -> Plan {
-    both(FAMILIES.map(|family| Programmed::build(tracker, &Standing::new(), family, Instant::now()).1))
+    both(FAMILIES.map(|family| Programmed::build(tracker, &Standing::new(), family, terms(), Instant::now()).1))
+}
+
+/// What a plan does in one family.
+fn of_family(plan: &Plan, family: Family) -> Plan {
+    let pieces = |list: &[Piece]| list.iter().copied().filter(|piece| piece.family() == family).collect();
+    let chains = plan.chains.iter().filter(|new| new.family == family).cloned().collect();
+    Plan { deletes: pieces(&plan.deletes), adds: pieces(&plan.adds), chains, ..Plan::default() }
 }
 
 impl World {
     fn new(services: Vec<Service>, slices: Vec<crate::model::service::EndpointSlice>) -> Self {
-        let programmed = FAMILIES.map(|family| Programmed::new(family, Instant::now()));
+        let programmed = FAMILIES.map(|family| Programmed::new(family, terms(), Instant::now()));
         let mut world = Self { tracker: Tracker::default(), programmed, tables: Tables::default(), now: Instant::now() };
         world.tracker.service_event(WatchEvent::Snapshot(services));
         world.tracker.slice_event(WatchEvent::Snapshot(slices));
@@ -40,9 +52,9 @@ impl World {
 
     fn step(&mut self) -> Plan {
         let changes = self.tracker.take_changes();
-        let plan = both(self.programmed.iter_mut().map(|programmed| programmed.update(&changes, &self.tracker, self.now)));
-        self.tables.apply(&plan);
-        plan
+        let plans = self.programmed.each_mut().map(|programmed| programmed.update(&changes, &self.tracker, self.now));
+        plans.iter().zip(FAMILIES).for_each(|(plan, family)| self.tables.apply(plan, family));
+        both(plans)
     }
 
     /// A step when the time of all leftovers is over.
@@ -78,13 +90,13 @@ fn a_service_becomes_a_handful_of_elements() {
         world.tables.dump(),
         "\
 cluster-ips: 10.96.0.1
-endpoints: Tcp port 80 of cluster IP 10.96.0.1 [0] = 10.0.0.1:8080
-endpoints: Tcp port 80 of cluster IP 10.96.0.1 [1] = 10.0.0.2:8080
+endpoints: Tcp port 80 of 10.96.0.1 [0] = 10.0.0.1:8080
+endpoints: Tcp port 80 of 10.96.0.1 [1] = 10.0.0.2:8080
 hairpin-connections: Tcp 10.0.0.2:8080
 nodeport-endpoints: Tcp node port 30080 [0] = 10.0.0.1:8080
 nodeport-endpoints: Tcp node port 30080 [1] = 10.0.0.2:8080
-service-ips: Tcp port 80 of cluster IP 10.96.0.1 = 2
-service-nodeports: Tcp node port 30080 = 2
+service-ips: Tcp port 80 of 10.96.0.1 = ip-2
+service-nodeports: Tcp node port 30080 = port-masquerade-2
 "
     );
 }
@@ -96,8 +108,8 @@ fn no_endpoints_means_refused() {
         world.tables.dump(),
         "\
 cluster-ips: 10.96.0.1
-no-endpoint-nodeports: Tcp node port 30080
-no-endpoint-services: Tcp port 80 of cluster IP 10.96.0.1
+no-endpoint-nodeports: Tcp node port 30080 = Reject
+no-endpoint-services: Tcp port 80 of 10.96.0.1 = Reject
 "
     );
 }
@@ -111,7 +123,7 @@ fn a_swapped_endpoint_is_two_elements_among_thousands() {
     let plan = world.slice(endpoint_slice("s500", "10.0.0.2 10.0.0.3", "TCP 8080"));
     assert_eq!(World::size(&plan), (1, 1), "{plan:?}");
     assert!(plan.adds.iter().all(|p| p.set() == crate::proxy::piece::SetId::Endpoints));
-    assert!(plan.balancers.is_empty() && plan.flows.is_empty());
+    assert!(plan.chains.is_empty() && plan.flows.is_empty());
 }
 
 #[test]
@@ -119,7 +131,7 @@ fn another_number_of_endpoints_changes_one_verdict() {
     let mut world = World::new(vec![service("web", "10.96.0.1", "TCP 80")], vec![endpoint_slice("web", "10.0.0.1", "TCP 80")]);
     let grown = world.slice(endpoint_slice("web", "10.0.0.1 10.0.0.2", "TCP 80"));
     assert_eq!(World::size(&grown), (1, 2));
-    assert_eq!(grown.balancers.len(), 1);
+    assert_eq!(grown.chains.len(), 1);
     // Shrinking: the verdict first, the element that nobody reaches any more a while later.
     let shrunk = world.slice(endpoint_slice("web", "10.0.0.1", "TCP 80"));
     assert_eq!(World::size(&shrunk), (1, 1));
@@ -128,7 +140,7 @@ fn another_number_of_endpoints_changes_one_verdict() {
     assert_eq!((World::size(&soon), soon.idle.len()), ((0, 0), 0), "who drew the place before may still be on the way");
     let rest = world.later();
     assert_eq!(World::size(&rest), (1, 0));
-    assert_eq!(rest.idle, [Balancer { node_port: false, count: 2 }], "the chain goes with the last verdict's leftovers");
+    assert_eq!(rest.idle, [ChainId::parse("ip-2").unwrap()], "the chain goes with the last verdict's leftovers");
     assert!(!world.has_leftovers());
     // Growing again with the leftover still there: nothing is added twice (`Tables` would panic).
     world.slice(endpoint_slice("web", "10.0.0.1 10.0.0.2", "TCP 80"));
@@ -177,7 +189,11 @@ fn of_two_services_that_want_one_frontend_the_second_waits() {
         vec![endpoint_slice("a", "10.0.0.1", "TCP 80"), endpoint_slice("b", "10.0.0.2", "TCP 80")],
     );
     let node_port = |world: &World| world.tables.dump().lines().filter(|l| l.contains("node port")).collect::<Vec<_>>().join("; ");
-    let of = |last| format!("nodeport-endpoints: Tcp node port 30080 [0] = 10.0.0.{last}:80; service-nodeports: Tcp node port 30080 = 1");
+    let of = |last| {
+        format!(
+            "nodeport-endpoints: Tcp node port 30080 [0] = 10.0.0.{last}:80; service-nodeports: Tcp node port 30080 = port-masquerade-1"
+        )
+    };
     assert_eq!(node_port(&world), of(1));
     world.service(service("a", "10.96.0.1", "TCP 80"));
     assert_eq!(node_port(&world), of(2));
@@ -216,14 +232,14 @@ fn a_chain_goes_a_while_after_its_last_verdict_unless_it_is_needed_again() {
     let services = vec![service("a", "10.96.0.1", "TCP 80"), service("b", "10.96.0.2", "TCP 80")];
     let mut world = World::new(services, vec![two("a"), two("b")]);
     let shrunk = world.slice(one("a"));
-    assert_eq!((shrunk.balancers.len(), shrunk.idle.len()), (1, 0), "b still leads there");
+    assert_eq!((shrunk.chains.len(), shrunk.idle.len()), (1, 0), "b still leads there");
     world.slice(one("b"));
     let again = world.slice(two("a"));
-    assert_eq!((again.balancers.len(), again.idle.len()), (0, 0), "it is still there");
+    assert_eq!((again.chains.len(), again.idle.len()), (0, 0), "it is still there");
     world.slice(one("a"));
     assert_eq!(world.step().idle.len(), 0);
     assert_eq!(world.later().idle.len(), 1);
-    assert_eq!(world.slice(two("a")).balancers.len(), 1);
+    assert_eq!(world.slice(two("a")).chains.len(), 1);
 }
 
 mod random {
@@ -254,7 +270,7 @@ mod random {
             prop_assert!(!world.has_leftovers());
             let fresh = fresh(&world.tracker);
             let mut tables = Tables::default();
-            tables.apply(&fresh);
+            FAMILIES.iter().for_each(|family| tables.apply(&of_family(&fresh, *family), *family));
             prop_assert_eq!(world.tables.without_order(), tables.without_order());
         }
     }

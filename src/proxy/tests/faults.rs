@@ -98,11 +98,19 @@ async fn a_table_that_cannot_be_read_is_made_anew() {
 async fn changes_are_not_kept_while_nothing_can_be_programmed() {
     let mut tracker = Tracker::default();
     let (flows, _) = mpsc::unbounded_channel();
-    let mut sync = Sync::new(|| std::future::ready(Err::<Fake, _>(Error::NotSupported)), vec![Family::Ip], flows);
+    let mut sync = Sync::new(|| std::future::ready(Err::<Fake, _>(Error::NotSupported)), vec![Family::Ip], Terms::default(), flows);
+    let mut terms = watch::channel(Terms::default()).1;
     let events = [WatchEvent::Snapshot(vec![]), WatchEvent::Applied(service("web", "10.96.0.1", "TCP 80"))];
     let services = futures::stream::iter(events).boxed();
-    follow(&mut tracker, &mut sync, services, futures::stream::iter([WatchEvent::Snapshot(vec![])]).boxed()).await;
+    follow(&mut tracker, &mut sync, &mut terms, services, futures::stream::iter([WatchEvent::Snapshot(vec![])]).boxed()).await;
     tracker.service_event(WatchEvent::Applied(service("web", "10.96.0.2", "TCP 80")));
-    follow(&mut tracker, &mut sync, futures::stream::iter([WatchEvent::Snapshot(vec![])]).boxed(), futures::stream::empty().boxed()).await;
+    follow(
+        &mut tracker,
+        &mut sync,
+        &mut terms,
+        futures::stream::iter([WatchEvent::Snapshot(vec![])]).boxed(),
+        futures::stream::empty().boxed(),
+    )
+    .await;
     assert!(tracker.take_changes().len() <= 1, "only those of the last event");
 }

@@ -60,7 +60,7 @@ async fn a_table_of_another_shape_is_replaced_at_once() {
         fake.take_applied();
         let _running = web(&fake).await;
         assert_eq!(fake.take_applied().len(), 2);
-        assert!(fake.dump().contains("10.96.0.1 . tcp . 80 : goto n2"), "{}", fake.dump());
+        assert!(fake.dump().contains("10.96.0.1 . tcp . 80 : goto ip-2"), "{}", fake.dump());
     }
 }
 
@@ -73,7 +73,7 @@ async fn strange_elements_are_removed() {
     let mut tx = Transaction::new(TableId::new(Family::Ip, "kubelet-rs"));
     let key = |port| crate::nft::Concat::of(&[crate::nft::Value::Proto(99), crate::nft::Value::Port(port)]);
     tx.add_element(&"service-nodeports".into(), crate::nft::Element::verdict(key(1), crate::nft::Verdict::Drop));
-    tx.add_element(&"no-endpoint-nodeports".into(), crate::nft::Element::key(key(2)));
+    tx.add_element(&"no-endpoint-nodeports".into(), crate::nft::Element::verdict(key(2), crate::nft::Verdict::Drop));
     fake.apply(&tx).await.unwrap();
     assert_ne!(fake.dump(), want);
     let _running = web(&fake).await;
