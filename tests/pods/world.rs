@@ -20,6 +20,7 @@ use kubelet_rs::pods::directory::Directory;
 use kubelet_rs::pods::images::{ImageSettings, Images};
 use kubelet_rs::pods::mirrors::Mirrors;
 use kubelet_rs::pods::{manager, sources, status};
+use kubelet_rs::proxy::terms::Terms;
 use kubelet_rs::proxy::{Proxy, conntrack};
 use kubelet_rs::resources::fake::FakeCgroups;
 use kubelet_rs::runtime::Runtime;
@@ -107,7 +108,12 @@ impl World {
         let api: Arc<dyn Api> = Arc::new(self.api.for_agent());
         let runtime: Arc<dyn Runtime> = Arc::new(self.runtime.for_agent());
         let recorder = Recorder::start(Arc::clone(&api), "node", EventRates::default());
-        let proxy = Proxy::new(async || Ok(kubelet_rs::nft::Fake::new()), conntrack::Kernel, vec![]);
+        let proxy = Proxy::new(
+            async || Ok(kubelet_rs::nft::Fake::new()),
+            conntrack::Kernel,
+            vec![],
+            tokio::sync::watch::channel(Terms::default()).1,
+        );
         let services = proxy.catalog();
         tasks.spawn(proxy.run(api.watch_services(), api.watch_endpoint_slices()));
         let objects = ObjectCache::new(Arc::clone(&api));

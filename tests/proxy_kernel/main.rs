@@ -8,6 +8,7 @@ mod host;
 mod model;
 mod packets;
 mod place;
+mod policies;
 mod speed;
 mod steady;
 mod world;

@@ -44,6 +44,7 @@ pub struct World {
 }
 
 struct Watches {
+    terms: watch::Sender<Terms>,
     services: UnboundedSender<WatchEvent<Service>>,
     slices: UnboundedSender<WatchEvent<EndpointSlice>>,
     task: JoinHandle<()>,
@@ -77,16 +78,26 @@ impl World {
 
     /// Starts the agent, in place of the one that runs, which gets no chance to tidy up.
     pub fn start(&mut self, services: Vec<Service>, slices: Vec<EndpointSlice>) {
+        self.start_under(Terms::default(), services, slices);
+    }
+
+    /// The same, under these terms.
+    pub fn start_under(&mut self, terms: Terms, services: Vec<Service>, slices: Vec<EndpointSlice>) {
         if let Some(old) = self.proxy.take() {
             old.task.abort();
             let _ = self.runtime.block_on(old.task);
         }
-        let proxy = Proxy::new(nft::Kernel::open, conntrack::Kernel, FAMILIES.to_vec(), watch::channel(Terms::default()).1);
+        let (terms, terms_out) = watch::channel(terms);
+        let proxy = Proxy::new(nft::Kernel::open, conntrack::Kernel, FAMILIES.to_vec(), terms_out);
         let ((services_in, services_out), (slices_in, slices_out)) = (unbounded(), unbounded());
         let task = self.runtime.spawn(proxy.run(services_out.boxed(), slices_out.boxed()));
-        self.proxy = Some(Watches { services: services_in, slices: slices_in, task });
+        self.proxy = Some(Watches { terms, services: services_in, slices: slices_in, task });
         self.service(WatchEvent::Snapshot(services));
         self.slice(WatchEvent::Snapshot(slices));
+    }
+
+    pub fn set_terms(&self, terms: Terms) {
+        self.proxy.as_ref().unwrap().terms.send(terms).unwrap();
     }
 
     pub fn service(&self, event: WatchEvent<Service>) {
