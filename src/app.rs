@@ -6,16 +6,18 @@ mod logging;
 mod settings;
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Node;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::api::events::{EventRates, Recorder};
 use crate::api::{Api, KubeApi, kubeconfig};
@@ -33,7 +35,8 @@ use crate::pods::mirrors::Mirrors;
 use crate::pods::pleg::Pleg;
 use crate::pods::turns::Turns;
 use crate::pods::{manager, status};
-use crate::proxy::{Proxy, catalog::Catalog, conntrack, terms::Terms};
+use crate::proxy::surroundings::{self, Surroundings};
+use crate::proxy::{Proxy, catalog::Catalog, conntrack};
 use crate::resources::Cgroups;
 use crate::runtime::client::CriRuntime;
 use crate::runtime::log::rotate;
@@ -50,6 +53,8 @@ use crate::{nft, node, proxy};
 const BLOCKING_THREADS: usize = blocking::THREADS + 16;
 /// Wait between tries to reach a runtime that is not there.
 const RUNTIME_RETRY: Duration = Duration::from_millis(500);
+/// How long Services wait for the Node object at start.
+const NODE_WAIT: Duration = Duration::from_secs(3);
 /// How often freed memory is given back to the system.
 const TRIM: Duration = Duration::from_secs(120);
 
@@ -163,7 +168,7 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
         addresses,
         not_ready: not_ready.clone(),
     });
-    let services = start_proxy(&api, tasks);
+    let services = start_proxy(config, &api, facts.ips.clone(), node.node(), tasks);
 
     let version = reach_runtime(runtime.as_ref(), &endpoint).await;
     match runtime.cgroup_driver().await {
@@ -249,11 +254,25 @@ fn announce(config: &Config) {
     }
 }
 
-/// Starts the Service proxy. It needs nothing from the rest, and the rest only its list of Services.
-fn start_proxy(api: &Arc<dyn Api>, tasks: &mut JoinSet<()>) -> Catalog {
-    let proxy = Proxy::new(nft::Kernel::open, conntrack::Kernel, proxy::hostcheck::families(), watch::channel(Terms::default()).1);
+/// Starts the Service proxy. It needs the Node object from the rest, and the rest only its list of Services.
+fn start_proxy(
+    config: &Config,
+    api: &Arc<dyn Api>,
+    ips: Vec<IpAddr>,
+    mut node: watch::Receiver<Option<Arc<Node>>>,
+    tasks: &mut JoinSet<()>,
+) -> Catalog {
+    let surroundings = Surroundings::new(config.proxy.clone(), ips);
+    let (sender, terms) = watch::channel(surroundings.terms(None, &surroundings::addresses()));
+    let proxy = Proxy::new(nft::Kernel::open, conntrack::Kernel, proxy::hostcheck::families(), terms);
     let catalog = proxy.catalog();
-    tasks.spawn(proxy.run(api.watch_services(), api.watch_endpoint_slices()));
+    tasks.spawn(surroundings.follow(node.clone(), api.watch_service_ranges(), sender));
+    let run = proxy.run(api.watch_services(), api.watch_endpoint_slices());
+    tasks.spawn(async move {
+        // What the node is like decides about Services: without it, everything would be programmed twice.
+        let _ = timeout(NODE_WAIT, node.wait_for(Option::is_some)).await;
+        run.await;
+    });
     catalog
 }
 

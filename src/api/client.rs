@@ -9,6 +9,7 @@ use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenRe
 use k8s_openapi::api::authorization::v1::{SubjectAccessReview, SubjectAccessReviewSpec, SubjectAccessReviewStatus};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Resource;
 use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions};
@@ -80,11 +81,13 @@ impl Api for KubeApi {
         let selection = Selection::of::<Node>("watch this node's object").fields(format!("metadata.name={}", self.node));
         watch::run(HttpSource::new(self.transport.clone(), selection, Json::<Node>::new())).boxed()
     }
+    fn watch_service_ranges(&self) -> BoxStream<'static, WatchEvent<ServiceCIDR>> {
+        let selection = Selection::of::<ServiceCIDR>("watch the ranges of cluster IPs");
+        watch::run(HttpSource::new(self.transport.clone(), selection, Json::<ServiceCIDR>::new())).boxed()
+    }
     fn watch_services(&self) -> BoxStream<'static, WatchEvent<Service>> {
-        // Headless Services need no rules; labelled ones belong to another proxy.
-        let selection = Selection::of::<k8s_openapi::api::core::v1::Service>("watch services")
-            .fields("spec.clusterIP!=None".to_owned())
-            .labels("!service.kubernetes.io/service-proxy-name");
+        // Headless Services need no rules. Those of another proxy are wanted as well: for the environment of containers.
+        let selection = Selection::of::<k8s_openapi::api::core::v1::Service>("watch services").fields("spec.clusterIP!=None".to_owned());
         watch::run(HttpSource::new(self.transport.clone(), selection, Protobuf::<Service>::new(&self.node))).boxed()
     }
     fn watch_endpoint_slices(&self) -> BoxStream<'static, WatchEvent<EndpointSlice>> {

@@ -26,6 +26,7 @@ use k8s_openapi::api::authentication::v1::{TokenRequestSpec, TokenRequestStatus,
 use k8s_openapi::api::authorization::v1::{SubjectAccessReviewSpec, SubjectAccessReviewStatus};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret};
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use serde_json::Value;
 
@@ -103,6 +104,8 @@ pub trait Api: Send + Sync + 'static {
     fn watch_pods(&self) -> BoxStream<'static, WatchEvent<Pod>>;
     /// This node's own object.
     fn watch_node(&self) -> BoxStream<'static, WatchEvent<Node>>;
+    /// The ranges of cluster IPs.
+    fn watch_service_ranges(&self) -> BoxStream<'static, WatchEvent<ServiceCIDR>>;
     /// Services with a cluster IP.
     fn watch_services(&self) -> BoxStream<'static, WatchEvent<Service>>;
     /// EndpointSlices of Services that are not headless.

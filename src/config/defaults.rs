@@ -20,6 +20,11 @@ pub(super) fn fill(document: &mut Map<String, Value>) {
     fill_fields(document, KUBELET, true);
 }
 
+/// The same with another schema.
+pub(super) fn fill_with(document: &mut Map<String, Value>, schema: &[Field]) {
+    fill_fields(document, schema, true);
+}
+
 /// The same after flags were laid over a filled document: a number that is zero now was asked for (`--max-pods=0`).
 pub(super) fn fill_after_flags(document: &mut Map<String, Value>) {
     derived(document);

@@ -5,24 +5,21 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::check;
+use super::proxy::PROXY;
 use super::schema::{Field, KUBELET, Kind};
 
 const KUBELET_GROUP: &str = "kubelet.config.k8s.io/v1beta1";
 const PROXY_GROUP: &str = "kubeproxy.config.k8s.io/v1alpha1";
 
-/// Reads `--config`: one `KubeletConfiguration` and, optionally, one `KubeProxyConfiguration`. Returns the first one's fields,
+/// Reads `--config`: one `KubeletConfiguration` and, optionally, one `KubeProxyConfiguration`. Returns the fields of both,
 /// checked, with absolute paths. Whatever is wrong is added to `problems`, prefixed with the file's name.
-pub(super) fn read_config_file(path: &Path, problems: &mut Vec<String>, warnings: &mut Vec<String>) -> Map<String, Value> {
-    let Some(documents) = read_documents(path, problems) else { return Map::new() };
-    let mut kubelet = None;
-    let mut proxy = false;
+pub(super) fn read_config_file(path: &Path, problems: &mut Vec<String>) -> (Map<String, Value>, Map<String, Value>) {
+    let Some(documents) = read_documents(path, problems) else { return (Map::new(), Map::new()) };
+    let (mut kubelet, mut proxy) = (None, None);
     for (index, document) in documents.into_iter().enumerate() {
         match header(&document).as_ref().map(|(version, kind)| (version.as_str(), kind.as_str())) {
-            Ok((KUBELET_GROUP, "KubeletConfiguration")) if kubelet.is_none() => kubelet = Some(checked(document, path, problems)),
-            Ok((PROXY_GROUP, "KubeProxyConfiguration")) if !proxy => {
-                proxy = true;
-                warnings.push(format!("{}: the fields of KubeProxyConfiguration are not honoured yet", path.display()));
-            }
+            Ok((KUBELET_GROUP, "KubeletConfiguration")) if kubelet.is_none() => kubelet = Some(checked(document, KUBELET, path, problems)),
+            Ok((PROXY_GROUP, "KubeProxyConfiguration")) if proxy.is_none() => proxy = Some(checked(document, PROXY, path, problems)),
             Ok((KUBELET_GROUP, kind @ "KubeletConfiguration") | (PROXY_GROUP, kind @ "KubeProxyConfiguration")) => {
                 problems.push(format!("{}: document {}: there is a {kind} already; keep one", path.display(), index + 1));
             }
@@ -38,7 +35,7 @@ pub(super) fn read_config_file(path: &Path, problems: &mut Vec<String>, warnings
     if kubelet.is_none() && problems.is_empty() {
         problems.push(format!("{}: holds no KubeletConfiguration; add one with apiVersion: {KUBELET_GROUP}", path.display()));
     }
-    kubelet.unwrap_or_default()
+    (kubelet.unwrap_or_default(), proxy.unwrap_or_default())
 }
 
 /// Reads one drop-in: a `KubeletConfiguration` with only the fields to change, checked, with absolute paths. Nulls delete.
@@ -48,7 +45,9 @@ pub(super) fn read_drop_in(path: &Path, problems: &mut Vec<String>) -> Map<Strin
     let mut documents = documents.into_iter();
     match (documents.next(), count) {
         (Some(document), 1) => match header(&document) {
-            Ok((version, kind)) if version == KUBELET_GROUP && kind == "KubeletConfiguration" => return checked(document, path, problems),
+            Ok((version, kind)) if version == KUBELET_GROUP && kind == "KubeletConfiguration" => {
+                return checked(document, KUBELET, path, problems);
+            }
             Ok((version, kind)) => problems.push(format!(
                 "{}: expected kind KubeletConfiguration of apiVersion {KUBELET_GROUP}, got kind {kind} of apiVersion {version}",
                 path.display()
@@ -146,12 +145,12 @@ fn without_header(document: Value) -> Map<String, Value> {
     object
 }
 
-fn checked(document: Value, path: &Path, problems: &mut Vec<String>) -> Map<String, Value> {
+fn checked(document: Value, schema: &[Field], path: &Path, problems: &mut Vec<String>) -> Map<String, Value> {
     let mut object = without_header(document);
     let mut found = Vec::new();
-    check::fields(&mut object, KUBELET, "", &mut found);
+    check::fields(&mut object, schema, "", &mut found);
     problems.extend(found.into_iter().map(|problem| format!("{}: {problem}", path.display())));
-    resolve_paths(&mut object, KUBELET, path.parent().unwrap_or(Path::new("")));
+    resolve_paths(&mut object, schema, path.parent().unwrap_or(Path::new("")));
     object
 }
 

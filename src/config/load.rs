@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 
 use super::view::View;
 use super::{
-    Config, ConfigError, Invocation, KubeletConfiguration, Options, cpu_list, defaults, document, flags, gates, unserved, validate,
+    Config, ConfigError, Invocation, KubeletConfiguration, Options, ProxyConfiguration, cpu_list, defaults, document, flags, gates, proxy,
+    unserved, validate,
 };
 
 /// The Kubernetes release that this agent stands for, as kubeadm and the API server's clients expect to read it.
@@ -32,9 +33,13 @@ pub fn load(args: Vec<OsString>) -> Result<Invocation, ConfigError> {
         }
     }
 
-    let mut config = Map::new();
+    let (mut config, mut proxy_document) = (Map::new(), Map::new());
     match &line.config {
-        Some(path) => document::merge(&mut config, document::read_config_file(path, &mut problems, &mut warnings)),
+        Some(path) => {
+            let (kubelet, of_proxy) = document::read_config_file(path, &mut problems);
+            document::merge(&mut config, kubelet);
+            proxy_document = of_proxy;
+        }
         None => {
             warnings.push(
                 "no --config: as upstream does, the server lets anonymous callers do everything unless flags say otherwise; name a config file".to_owned(),
@@ -54,6 +59,7 @@ pub fn load(args: Vec<OsString>) -> Result<Invocation, ConfigError> {
     let mut options = Options::default();
     flags::apply(&line.given, &mut config, &mut options, &mut problems, &mut warnings);
     defaults::fill_after_flags(&mut config);
+    let proxy = proxy::complete(proxy_document, &mut problems, &mut warnings);
     // Values of a wrong type would only lead to more lines about the same mistakes.
     if problems.is_empty() {
         validate::validate(&config, &mut problems);
@@ -67,6 +73,7 @@ pub fn load(args: Vec<OsString>) -> Result<Invocation, ConfigError> {
     reserve_cpus(&mut config);
     let mut config = complete(config)?;
     config.options = options;
+    config.proxy = proxy;
     config.warnings = warnings;
     Ok(Invocation::Run(Box::new(config)))
 }
@@ -89,7 +96,7 @@ pub(super) fn complete(mut effective: Map<String, Value>) -> Result<Config, Conf
     effective.insert("kind".to_owned(), "KubeletConfiguration".into());
     effective.insert("apiVersion".to_owned(), "kubelet.config.k8s.io/v1beta1".into());
     let effective = Value::Object(effective).to_string().into();
-    Ok(Config { kubelet, options: Options::default(), warnings: Vec::new(), effective })
+    Ok(Config { kubelet, proxy: ProxyConfiguration::default(), options: Options::default(), warnings: Vec::new(), effective })
 }
 
 fn raw_version() -> String {

@@ -19,6 +19,7 @@ mod labels;
 mod load;
 mod nearest;
 mod options;
+pub mod proxy;
 mod schema;
 mod threshold;
 mod tls_names;
@@ -31,6 +32,7 @@ use serde_json::{Value, json};
 
 pub use load::{KUBERNETES_VERSION, load};
 pub use options::Options;
+pub use proxy::ProxyConfiguration;
 pub use threshold::{Reserved, Threshold};
 pub use types::*;
 
@@ -41,6 +43,8 @@ use crate::runtime::CgroupDriver;
 pub struct Config {
     /// The settings of config file, drop-ins and flags, with defaults filled in.
     pub kubelet: KubeletConfiguration,
+    /// The settings of the Service proxy.
+    pub proxy: ProxyConfiguration,
     /// Settings that only flags can give.
     pub options: Options,
     /// What was accepted although it has no effect or will go away, one line each: to be logged once.

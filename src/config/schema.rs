@@ -49,15 +49,15 @@ pub(super) struct Field {
 }
 
 impl Field {
-    const fn or(self, json: &'static str) -> Self {
+    pub(super) const fn or(self, json: &'static str) -> Self {
         Self { name: self.name, kind: self.kind, default: Default::Json(json) }
     }
-    const fn for_zero(self, json: &'static str) -> Self {
+    pub(super) const fn for_zero(self, json: &'static str) -> Self {
         Self { name: self.name, kind: self.kind, default: Default::ForZero(json) }
     }
 }
 
-const fn field(name: &'static str, kind: Kind) -> Field {
+pub(super) const fn field(name: &'static str, kind: Kind) -> Field {
     Field { name, kind, default: Default::Absent }
 }
 
@@ -228,7 +228,7 @@ static AUTHORIZATION: &[Field] =
 static ACCESS_WEBHOOK: &[Field] =
     &[field("cacheAuthorizedTTL", Duration).for_zero("\"5m0s\""), field("cacheUnauthorizedTTL", Duration).for_zero("\"30s\"")];
 
-static LOGGING: &[Field] = &[
+pub(super) static LOGGING: &[Field] = &[
     field("format", OneOf(&["text", "json"])).for_zero("\"text\""),
     field("flushFrequency", DurationOrNanos).for_zero("\"5s\""),
     field("verbosity", Int(0, u32::MAX as i64)).or("0"),

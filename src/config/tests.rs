@@ -119,9 +119,7 @@ fn further_documents() {
     let proxy = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: nftables\n";
     let config = file(&format!("{proxy}---\n{HEADER}maxPods: 7\n---\n")).expect("accepted");
     assert_eq!(config.kubelet.max_pods, 7);
-    assert!(
-        matches!(config.warnings.as_slice(), [one] if one.ends_with("config.yaml: the fields of KubeProxyConfiguration are not honoured yet"))
-    );
+    assert_eq!((config.proxy.node_ports, config.warnings.as_slice()), (super::proxy::NodePorts::Primary, &[][..]));
     let problems = file(&format!("{HEADER}---\n{HEADER}")).expect_err("refused");
     assert_eq!(problems, ["config.yaml: document 2: there is a KubeletConfiguration already; keep one"]);
     let problems = file(proxy).expect_err("refused");

@@ -53,6 +53,8 @@ pub struct ServicePort {
 pub struct Service {
     /// Namespace and name.
     pub id: ServiceName,
+    /// Whether this node's proxy serves it; otherwise another one does (label `service.kubernetes.io/service-proxy-name`).
+    pub ours: bool,
     /// Cluster IPs, primary family first; empty for headless Services and ExternalName.
     pub cluster_ips: Vec<IpAddr>,
     /// Ports in the object's order.

@@ -90,7 +90,7 @@ mod tests {
         assert!(!catalog.synced());
         for (namespace, name) in [("a", "x"), ("b", "y"), ("b", "z"), ("bb", "w")] {
             let id = ServiceName { namespace: namespace.into(), name: name.into() };
-            let service = Service { id: id.clone(), cluster_ips: vec![], ports: vec![], traffic: None };
+            let service = Service { id: id.clone(), ours: true, cluster_ips: vec![], ports: vec![], traffic: None };
             catalog.replace(&id, Some(Arc::new(service)));
         }
         let waiting = tokio::spawn({

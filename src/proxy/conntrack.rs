@@ -16,7 +16,7 @@ use crate::model::service::Protocol;
 use super::frontend::{Backend, Frontend, family_of};
 use super::route::Route;
 
-pub use kernel::Kernel;
+pub use kernel::{Kernel, local_addresses};
 
 /// A UDP frontend, and the endpoints whose flows are fine.
 #[derive(Clone, Debug, PartialEq, Eq)]

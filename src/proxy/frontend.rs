@@ -89,7 +89,7 @@ impl<'a> Claim<'a> {
         let traffic = service.traffic();
         let ours = |list: &'a [IpAddr]| list.iter().copied().filter(move |ip| family_of(*ip) == family);
         let mut all = Vec::with_capacity(service.ports.len());
-        if ours(&service.cluster_ips).next().is_none() {
+        if !service.ours || ours(&service.cluster_ips).next().is_none() {
             return all;
         }
         let addresses = ours(&service.cluster_ips)

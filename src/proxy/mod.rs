@@ -28,6 +28,7 @@ pub mod piece;
 pub mod plan;
 mod route;
 pub mod ruleset;
+pub mod surroundings;
 mod sync;
 pub mod terms;
 #[cfg(test)]

@@ -136,8 +136,8 @@ impl Programmed {
         let mut programmed = Self::new(family, terms, now);
         let all = tracker.catalog().names().into_iter().map(|id| (id, None)).collect();
         let mut plan = programmed.change(&all, tracker, standing, now);
-        let node_port_ips = programmed.terms.node_port_ips.iter().flatten().copied();
-        plan.adds.extend(node_port_ips.map(Piece::NodePortIp).filter(|piece| piece.family() == family));
+        let node_port_ips = programmed.terms.node_port_ips.get(&family).into_iter().flatten();
+        plan.adds.extend(node_port_ips.map(|ip| Piece::NodePortIp(*ip)));
         (programmed, plan)
     }
 

@@ -136,7 +136,7 @@ fn rules(family: Family, terms: &Terms) -> Vec<(&'static str, Rule)> {
 /// A rule that goes on for addresses of the node where node ports answer: never for localhost, which can't be masqueraded. `any`: packets
 /// for other hosts come along as well.
 fn to_node(family: Family, terms: &Terms, any: bool) -> Rule {
-    if terms.node_port_ips.is_some() {
+    if terms.node_port_ips.contains_key(&family) {
         return Rule::new().in_set([Expr::Daddr], SetId::NodePortIps.name());
     }
     let rule = match family {

@@ -1,5 +1,6 @@
 //! On which terms Services are programmed: what the configuration says, and what is known of the node and the cluster.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -17,8 +18,8 @@ pub struct Terms {
     pub mark: u32,
     /// How packets of this node's pods are told from others.
     pub local: LocalTraffic,
-    /// Where node ports answer; `None`: on each address of the node but those for localhost.
-    pub node_port_ips: Option<Vec<IpAddr>>,
+    /// Where node ports answer; in families that are left out on each address of the node but those for localhost.
+    pub node_port_ips: HashMap<Family, Vec<IpAddr>>,
     /// Addresses of the node, the primary one of each family first.
     pub node_ips: Vec<IpAddr>,
     /// The zone in which the node is (label `topology.kubernetes.io/zone`).
@@ -33,7 +34,7 @@ impl Default for Terms {
             masquerade_all: false,
             mark: 1 << 14,
             local: LocalTraffic::Unknown,
-            node_port_ips: None,
+            node_port_ips: HashMap::new(),
             node_ips: vec![],
             zone: None,
             service_ranges: vec![],

@@ -38,6 +38,7 @@ pub fn service(name: &str, ips: &str, ports: &str) -> Service {
     });
     Service {
         id: id(name),
+        ours: true,
         cluster_ips: ips.split_whitespace().map(|ip| ip.parse().unwrap()).collect(),
         ports: ports.collect(),
         traffic: None,

@@ -1,6 +1,6 @@
 //! What some Services ask for: who may reach them, whom they lead to, and whose address their endpoints see.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 
@@ -202,7 +202,7 @@ fn terms_may_change_while_everything_works() {
             let seen = |world: &World, place: usize| (0..20).map(|_| world.ends[place].ask(vip).unwrap().client).collect::<HashSet<_>>();
 
             // Node ports on one address only.
-            world.set_terms(Terms { node_port_ips: Some(vec![address(family, 3, 254)]), ..terms() });
+            world.set_terms(Terms { node_port_ips: HashMap::from([(family, vec![address(family, 3, 254)])]), ..terms() });
             eventually("elsewhere there is nothing", || world.ends[0].ask(node(1)), |a| *a == Err(ErrorKind::ConnectionRefused));
             assert!(world.ends[2].ask(node(3)).is_ok());
             // Who isn't one of this node's pods comes with the node's address.

@@ -113,6 +113,7 @@ impl World {
         let port = |name: &str, protocol| ServicePort { name: name.into(), protocol, port: 80, node_port };
         Service {
             id: id(&format!("s{n}")),
+            ours: true,
             cluster_ips: vec![cluster_ip(self.family, n)],
             ports: vec![port("tcp", Protocol::Tcp), port("udp", Protocol::Udp)],
             traffic: None,

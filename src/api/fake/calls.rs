@@ -7,6 +7,7 @@ use k8s_openapi::api::authentication::v1::{TokenRequestSpec, TokenRequestStatus,
 use k8s_openapi::api::authorization::v1::{SubjectAccessReviewSpec, SubjectAccessReviewStatus};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret};
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::Value;
@@ -36,6 +37,9 @@ impl Api for FakeApi {
     }
     fn watch_node(&self) -> BoxStream<'static, WatchEvent<Node>> {
         self.lock().nodes.watch().boxed()
+    }
+    fn watch_service_ranges(&self) -> BoxStream<'static, WatchEvent<ServiceCIDR>> {
+        futures::stream::pending().boxed()
     }
     fn watch_services(&self) -> BoxStream<'static, WatchEvent<Service>> {
         self.lock().services.watch().boxed()

@@ -7,6 +7,8 @@ use super::{Decoded, wire};
 use crate::model::prefix::Prefix;
 use crate::model::service::{Endpoint, EndpointPort, EndpointSlice, Hints, Protocol, Service, ServiceName, ServicePort, Traffic};
 
+/// Services with this label belong to another proxy (KEP-2447).
+const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 /// A slice of a thousand bad endpoints is one mistake, not a thousand lines.
 const MAX_PROBLEMS: usize = 5;
@@ -41,7 +43,7 @@ impl Problems {
 
 /// Converts a Service. ExternalName and headless Services have no cluster IPs.
 pub fn service(wire: wire::Service) -> Decoded<Service> {
-    let (id, resource_version, _) = identity(wire.metadata.unwrap_or_default());
+    let (id, resource_version, labels) = identity(wire.metadata.unwrap_or_default());
     let mut problems = Problems::of("Service", &id);
     let mut spec = wire.spec.unwrap_or_default();
     let traffic = traffic(&mut spec, wire.status.unwrap_or_default(), &mut problems);
@@ -75,7 +77,11 @@ pub fn service(wire: wire::Service) -> Decoded<Service> {
         ports.push(ServicePort { name: text(port.name), protocol, port: number, node_port });
     }
     ports.shrink_to_fit();
-    Decoded { object: Service { id, cluster_ips, ports, traffic }, resource_version, problems: problems.finish() }
+    Decoded {
+        object: Service { id, ours: !labels.contains_key(PROXY_NAME_LABEL), cluster_ips, ports, traffic },
+        resource_version,
+        problems: problems.finish(),
+    }
 }
 
 /// How long a client stays with its endpoint when a Service doesn't say (API default).

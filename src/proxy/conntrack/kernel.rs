@@ -100,7 +100,8 @@ fn delete(stale: &[Stale]) -> Result<(), Errno> {
     outcome
 }
 
-fn local_addresses() -> Result<impl Iterator<Item = IpAddr>, Errno> {
+/// All addresses of this host.
+pub fn local_addresses() -> Result<impl Iterator<Item = IpAddr>, Errno> {
     let addresses = getifaddrs()?.filter_map(|interface| {
         let address = interface.address?;
         let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));

@@ -7,7 +7,7 @@ fn id(name: &str) -> ServiceName {
 
 fn service(name: &str, port: u16) -> Service {
     let ports = vec![ServicePort { name: "".into(), protocol: Protocol::Tcp, port, node_port: 0 }];
-    Service { id: id(name), cluster_ips: vec![[10, 96, 0, 1].into()], ports, traffic: None }
+    Service { id: id(name), ours: true, cluster_ips: vec![[10, 96, 0, 1].into()], ports, traffic: None }
 }
 
 fn slice(name: &str, service: &str, last: u8) -> EndpointSlice {

@@ -12,6 +12,7 @@ pub(crate) fn service(namespace: &str, name: &str, ip: &str, ports: &[(&str, Pro
     let port = |&(name, protocol, port): &(&str, Protocol, u16)| ServicePort { name: name.into(), protocol, port, node_port: 0 };
     Service {
         id: ServiceName { namespace: namespace.into(), name: name.into() },
+        ours: true,
         cluster_ips: vec![ip.parse().unwrap()],
         ports: ports.iter().map(port).collect(),
         traffic: None,
