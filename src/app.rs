@@ -41,6 +41,7 @@ use crate::resources::Cgroups;
 use crate::runtime::client::CriRuntime;
 use crate::runtime::log::rotate;
 use crate::runtime::{ErrorKind, Runtime};
+use crate::server::services::ServiceServers;
 use crate::server::{HealthzServer, Parts, Server};
 use crate::sys::{blocking, notify, process};
 use crate::volumes::manager::VolumeManager;
@@ -168,7 +169,7 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
         addresses,
         not_ready: not_ready.clone(),
     });
-    let services = start_proxy(config, &api, facts.ips.clone(), node.node(), tasks);
+    let services = start_proxy(config, &api, facts.ips.clone(), node.node(), tasks)?;
 
     let version = reach_runtime(runtime.as_ref(), &endpoint).await;
     match runtime.cgroup_driver().await {
@@ -261,11 +262,24 @@ fn start_proxy(
     ips: Vec<IpAddr>,
     mut node: watch::Receiver<Option<Arc<Node>>>,
     tasks: &mut JoinSet<()>,
-) -> Catalog {
+) -> Result<Catalog, StartError> {
     let surroundings = Surroundings::new(config.proxy.clone(), ips);
     let (sender, terms) = watch::channel(surroundings.terms(None, &surroundings::addresses()));
     let proxy = Proxy::new(nft::Kernel::open, conntrack::Kernel, proxy::hostcheck::families(), terms);
     let catalog = proxy.catalog();
+    let servers = ServiceServers {
+        healthz: config.proxy.healthz,
+        metrics: config.proxy.metrics,
+        status: proxy.status(),
+        node: node.clone(),
+        configz: config.proxy.configz(),
+    };
+    if config.proxy.hard_fail {
+        servers
+            .probe()
+            .map_err(|e| format!("serve the Service proxy's health and metrics: {e}; set bindAddressHardFail: false to go on without"))?;
+    }
+    tasks.spawn(servers.run());
     tasks.spawn(surroundings.follow(node.clone(), api.watch_service_ranges(), sender));
     let run = proxy.run(api.watch_services(), api.watch_endpoint_slices());
     tasks.spawn(async move {
@@ -273,7 +287,7 @@ fn start_proxy(
         let _ = timeout(NODE_WAIT, node.wait_for(Option::is_some)).await;
         run.await;
     });
-    catalog
+    Ok(catalog)
 }
 
 /// Waits for the container runtime. The node says meanwhile that it is not ready, and why.

@@ -18,12 +18,15 @@ mod adopt;
 mod affinity;
 pub mod catalog;
 mod chain;
+pub mod checks;
 mod cleaner;
 pub mod conntrack;
 mod counts;
 pub mod endpoints;
 pub mod frontend;
+pub mod health;
 pub mod hostcheck;
+pub mod metrics;
 pub mod piece;
 pub mod plan;
 mod route;
@@ -51,10 +54,26 @@ use crate::model::service::{EndpointSlice, Service};
 use crate::nft::{Error, Family, Netfilter};
 
 pub use catalog::Catalog;
+use checks::Checks;
 use conntrack::Conntrack;
+use health::Health;
+use metrics::Metrics;
 use sync::Sync;
 use terms::Terms;
 use tracker::Tracker;
+
+/// What load balancers and operators may know of the proxy.
+#[derive(Clone)]
+pub struct Status {
+    /// How up to date Services are.
+    pub health: watch::Receiver<Health>,
+    /// What load balancers are told.
+    pub checks: watch::Receiver<Checks>,
+    /// On which terms Services are programmed.
+    pub terms: watch::Receiver<Terms>,
+    /// What is counted.
+    pub metrics: watch::Receiver<Metrics>,
+}
 
 /// The Service proxy. `O` opens nftables: at start, and again after it could not be opened.
 pub struct Proxy<N, O, C> {
@@ -81,6 +100,17 @@ where
     /// The Services that the watch told of. It fills also when nftables can't be used or EndpointSlices may not be watched.
     pub fn catalog(&self) -> Catalog {
         self.tracker.catalog().clone()
+    }
+
+    /// What load balancers and operators may know.
+    pub fn status(&self) -> Status {
+        let told = self.sync.told();
+        Status {
+            health: told.health.subscribe(),
+            checks: told.checks.subscribe(),
+            terms: self.terms.clone(),
+            metrics: told.metrics.subscribe(),
+        }
     }
 
     /// Programs Services until both watches end. To stop it, drop it: the tables stay, and Services go on working.
@@ -111,6 +141,9 @@ async fn follow<N, O, F>(
     while !(services.is_done() && slices.is_done()) {
         if !sync.stands() {
             tracker.take_changes(); // nothing waits for them, and there may be many until something can be programmed
+        }
+        if tracker.ready() && tracker.has_changes() {
+            sync.queued(tracker);
         }
         let due = sync.due(tracker);
         // Events that are there already come first, so that they share a transaction. Streams give way to the scheduler now and then

@@ -8,15 +8,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use crate::model::clock::Clock;
 use crate::nft::{Error, Family, Netfilter, TableId};
 
 use super::adopt::{self, Observed, Table};
 use super::affinity::{self, Stays};
 use super::chain::ChainId;
+use super::checks::{self, Checks};
 use super::conntrack::UdpFlows;
+use super::health::Health;
+use super::metrics::Metrics;
 use super::piece::SetId;
 use super::plan::Programmed;
 use super::ruleset;
@@ -91,6 +96,34 @@ pub struct Sync<N, O> {
     /// When something was programmed last.
     last: Instant,
     flows: UnboundedSender<Vec<UdpFlows>>,
+    told: Told,
+}
+
+/// What others may know of it.
+#[derive(Debug)]
+pub struct Told {
+    /// How up to date Services are.
+    pub health: watch::Sender<Health>,
+    /// What load balancers are told.
+    pub checks: watch::Sender<Checks>,
+    /// What is counted.
+    pub metrics: watch::Sender<Metrics>,
+}
+
+impl Told {
+    fn synced(&self, family: Family, full: bool, began: Instant) {
+        let now = Instant::now();
+        self.health.send_modify(|health| health.updated(family, now));
+        self.metrics.send_modify(|metrics| {
+            metrics.synced(family, full, now - began, epoch());
+            metrics.pending = 0;
+        });
+    }
+}
+
+/// Seconds since the epoch.
+fn epoch() -> f64 {
+    Duration::from_nanos(Clock::System.now().try_into().unwrap_or_default()).as_secs_f64()
 }
 
 impl<N, O, F> Sync<N, O>
@@ -101,10 +134,33 @@ where
 {
     /// Nothing happens before [`Self::run`].
     pub fn new(open: O, families: Vec<Family>, terms: Terms, flows: UnboundedSender<Vec<UdpFlows>>) -> Self {
+        let told = Told {
+            health: watch::Sender::new(Health::new(families.iter().copied())),
+            checks: watch::Sender::default(),
+            metrics: watch::Sender::default(),
+        };
         let now = Instant::now();
         let lane = |family| Lane { family, plane: Plane::Unknown { at: now, delay: RETRY.0 }, complaint: String::new() };
         let lanes = families.into_iter().map(lane).collect();
-        Self { open, netfilter: None, lanes, terms: Arc::new(terms), vigilance: Vigilance::new(now), last: now, flows }
+        Self { open, netfilter: None, lanes, terms: Arc::new(terms), vigilance: Vigilance::new(now), last: now, flows, told }
+    }
+
+    /// What others may know of it.
+    pub fn told(&self) -> &Told {
+        &self.told
+    }
+
+    /// Changes wait to be programmed.
+    pub fn queued(&self, tracker: &Tracker) {
+        let now = Instant::now();
+        if self.told.health.send_if_modified(|health| health.queued(now)) {
+            let families = self.families();
+            self.told.metrics.send_modify(|metrics| metrics.queued(&families, epoch()));
+        }
+        self.told.metrics.send_modify(|metrics| {
+            (metrics.service_changes, metrics.endpoint_changes) = tracker.events();
+            metrics.pending = tracker.pending();
+        });
     }
 
     /// The families that are programmed.
@@ -171,6 +227,7 @@ where
         let everything = self.vigilance.due() <= now || self.lanes.iter().all(|lane| lane.is_due(now));
         if everything {
             tracker.take_changes(); // all of it is in what is built now
+            self.told.checks.send_replace(checks::all(tracker));
         } else {
             self.step(tracker, now).await;
         }
@@ -182,14 +239,17 @@ where
     async fn step(&mut self, tracker: &mut Tracker, now: Instant) {
         let Some(netfilter) = &mut self.netfilter else { return };
         let changes = tracker.take_changes();
+        self.told.checks.send_if_modified(|told| checks::update(told, &changes, tracker));
         for lane in &mut self.lanes {
             let Plane::Standing(programmed) = &mut lane.plane else { continue };
+            let began = Instant::now();
             let plan = programmed.update(&changes, tracker, now);
             let transaction = plan.transaction(lane.family, programmed.terms());
             let result = if transaction.is_empty() { Ok(()) } else { netfilter.apply(&transaction).await };
             match result {
                 Ok(()) => {
                     look_at(&self.flows, plan.flows);
+                    self.told.synced(lane.family, false, began);
                     forget_strays(netfilter, lane.family, &plan.stays).await;
                 }
                 Err(error) => {
@@ -230,6 +290,7 @@ where
             }
         };
         for lane in due {
+            let began = Instant::now();
             match adopt(netfilter, lane.family, tracker, self.terms.clone()).await {
                 Ok((programmed, flows, text)) => {
                     match lane.plane {
@@ -238,9 +299,11 @@ where
                     }
                     lane.plane = Plane::Standing(programmed);
                     lane.complaint.clear();
+                    self.told.synced(lane.family, true, began);
                     look_at(&self.flows, flows);
                 }
                 Err(error) => {
+                    self.told.metrics.send_modify(|metrics| metrics.failed(lane.family));
                     lane.failed(&error, Instant::now()).iter().for_each(|line| warn!("{line}"));
                 }
             }

@@ -40,6 +40,8 @@ pub struct Tracker {
     hasher: RandomState,
     slices_synced: bool,
     changes: Changes,
+    /// Events of the two watches so far: Services first.
+    events: (u64, u64),
 }
 
 impl Tracker {
@@ -59,6 +61,16 @@ impl Tracker {
         !self.changes.is_empty()
     }
 
+    /// How many events the two watches have told: that of Services first.
+    pub fn events(&self) -> (u64, u64) {
+        self.events
+    }
+
+    /// How many Services changed since [`Self::take_changes`].
+    pub fn pending(&self) -> usize {
+        self.changes.len()
+    }
+
     /// The Services that changed since the last call.
     pub fn take_changes(&mut self) -> Changes {
         std::mem::take(&mut self.changes)
@@ -71,6 +83,7 @@ impl Tracker {
 
     /// Applies an event of the Service watch.
     pub fn service_event(&mut self, event: WatchEvent<Service>) {
+        self.events.0 += 1;
         match event {
             WatchEvent::Snapshot(services) => {
                 let present: BTreeSet<_> = services.iter().map(|s| s.id.clone()).collect();
@@ -90,6 +103,7 @@ impl Tracker {
 
     /// Applies an event of the EndpointSlice watch.
     pub fn slice_event(&mut self, event: WatchEvent<EndpointSlice>) {
+        self.events.1 += 1;
         match event {
             WatchEvent::Snapshot(slices) => {
                 let present: HashSet<_> = slices.iter().map(|s| (&s.id.namespace, &s.service, &s.id.name)).collect();

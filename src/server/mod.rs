@@ -22,6 +22,7 @@ mod reload;
 mod response;
 mod routes;
 mod self_signed;
+pub mod services;
 mod streams;
 pub mod tls;
 mod upgrade;

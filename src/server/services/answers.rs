@@ -1,0 +1,73 @@
+//! What the listeners of the Service proxy answer.
+
+use http::{HeaderValue, Response, StatusCode};
+use k8s_openapi::api::core::v1::Node;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::model::clock::{self, Clock};
+use crate::model::service::ServiceName;
+use crate::proxy::Status;
+use crate::server::response::{self, Body};
+
+/// Cluster autoscaler's mark of a node that is about to go.
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
+/// `/healthz` and `/livez`.
+pub fn health(path: &str, status: &Status, node: Option<&Node>) -> Response<Body> {
+    let eligible = match path {
+        "/healthz" => Some(node.is_some_and(is_eligible)),
+        "/livez" => None,
+        _ => return not_found(),
+    };
+    let (now, health) = (Instant::now(), status.health.borrow());
+    let wall = Clock::System.now();
+    let clock = |at: Instant| {
+        let ago = i64::try_from(now.duration_since(at).as_nanos()).unwrap_or(i64::MAX);
+        clock::api_time(wall.saturating_sub(ago)).0.to_string()
+    };
+    let healthy = health.is_healthy(now) && eligible != Some(false);
+    json(healthy, health.report(now, eligible, clock).to_string())
+}
+
+/// Whether load balancers should send new connections to the node.
+fn is_eligible(node: &Node) -> bool {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref()).into_iter().flatten();
+    node.metadata.deletion_timestamp.is_none() && !taints.into_iter().any(|taint| taint.key == TO_BE_DELETED)
+}
+
+/// The health check of a Service: whether this node has endpoints for it.
+pub fn check(id: &ServiceName, status: &Status) -> Response<Body> {
+    let endpoints = status.checks.borrow().get(id).map_or(0, |check| check.endpoints);
+    let healthy = status.health.borrow().is_healthy(Instant::now());
+    // Upstream's layout, to the blank: health checks compare texts.
+    let text = format!(
+        "{{\n\t\"service\": {{\n\t\t\"namespace\": \"{}\",\n\t\t\"name\": \"{}\"\n\t}},\n\t\"localEndpoints\": {endpoints},\n\t\"serviceProxyHealthy\": {healthy}\n}}",
+        id.namespace, id.name
+    );
+    let mut response = json(endpoints > 0 && healthy, text);
+    response.headers_mut().insert("x-load-balancing-endpoint-weight", HeaderValue::from(endpoints));
+    response
+}
+
+/// What operators read.
+pub fn operators(path: &str, status: &Status, configz: &Value) -> Response<Body> {
+    match path {
+        "/healthz" | "/livez" => response::text(StatusCode::OK, "ok"),
+        "/proxyMode" => response::text(StatusCode::OK, "nftables"),
+        "/configz" => response::json(configz.to_string()),
+        "/metrics" => response::text(StatusCode::OK, status.metrics.borrow().text()),
+        _ => not_found(),
+    }
+}
+
+fn json(ok: bool, text: String) -> Response<Body> {
+    let mut response = response::json(text);
+    *response.status_mut() = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn not_found() -> Response<Body> {
+    response::text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
