@@ -12,6 +12,7 @@ pub mod client;
 pub mod conformance;
 pub mod control_plane;
 pub mod demo;
+pub mod dns;
 pub mod error;
 pub mod fixture;
 pub mod lab;

@@ -7,24 +7,32 @@ pub enum Suite {
     Cluster,
     /// `e2e_node.test`: one node, from the node itself.
     Node,
+    /// `e2e.test` again: Services, on two nodes.
+    Services,
 }
 
 impl Suite {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Cluster, Self::Node];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Cluster, Self::Node, Self::Services];
+
+    /// How many nodes its lab has.
+    pub fn nodes(self) -> u8 {
+        if self == Self::Services { 2 } else { 1 }
+    }
 
     /// As `--suite` has it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cluster => "cluster",
             Self::Node => "node",
+            Self::Services => "services",
         }
     }
 
     /// The program's name.
     pub fn program(self) -> &'static str {
         match self {
-            Self::Cluster => "e2e.test",
+            Self::Cluster | Self::Services => "e2e.test",
             Self::Node => "e2e_node.test",
         }
     }
@@ -34,6 +42,7 @@ impl Suite {
         let text = match self {
             Self::Cluster => include_str!("../../conformance/slice-cluster.txt"),
             Self::Node => include_str!("../../conformance/slice-node.txt"),
+            Self::Services => include_str!("../../conformance/slice-services.txt"),
         };
         text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
     }
@@ -62,6 +71,12 @@ const NODE_FILES: &str = "test/e2e_node/";
 const LIFE_FILES: &str = "test/e2e_node/(container_lifecycle|container_restart|critical_pod|deleted_pods|mirror_pod|mirror_pod_grace_period|\
 pod_conditions|pod_status|pods_lifecycle_termination|restart|restart_all_containers|static_pod|terminate_pods|\
 unknown_pods)_test";
+/// Specs that need a data plane of Services, or what comes with it. Others are about DNS, policies of networks and load balancers of clouds.
+const SERVICES_FILES: &str = "test/e2e/(common/)?network/(conntrack|endpointslice|hostport|kube_proxy|networking|proxy|service|service_cidrs|\
+service_latency|topology_hints|traffic_distribution)\\.go";
+/// What the lab has not: DNS of the cluster, a cloud, the internet.
+const NOT_HERE: &str = "!(Feature: containsAny {LoadBalancer, Networking-IPv6, Networking-DNS, Networking-IPv4, SCTPConnectivity, Networking-Performance, \
+OffByDefault})";
 /// What the lab's node has not: alpha features, and a proxy before its runtime.
 const NOT_THERE: &str = "!(Feature: containsAny {OffByDefault, CriProxy})";
 const ALONE: &str = "(Serial || Disruptive)";
@@ -88,6 +103,10 @@ pub fn everything(suite: Suite, slow: bool, processes: usize) -> Vec<Choice> {
                 Choice { processes: 1, ..pass("specs that run alone", CLUSTER_FILES, format!("{wanted} && {ALONE}")) },
             ]
         }
+        Suite::Services => vec![
+            pass("Services, side by side", SERVICES_FILES, format!("!{ALONE} && {NOT_HERE}")),
+            Choice { processes: 1, ..pass("Services, alone in the cluster", SERVICES_FILES, format!("{ALONE} && {NOT_HERE}")) },
+        ],
         Suite::Node => vec![
             pass("what every node must do", NODE_FILES, format!("NodeConformance && !{ALONE}")),
             pass("more of the life of pods", LIFE_FILES, format!("!NodeConformance && !{ALONE} && {NOT_THERE}")),

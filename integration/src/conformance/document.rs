@@ -92,6 +92,7 @@ Images are built from the modules and Debian's sources under upstream's names: n
 fn asked(suite: Suite) -> &'static str {
     match suite {
         Suite::Cluster => "every spec labelled `Conformance` or `NodeConformance` of `test/e2e/common/node` and `test/e2e/node`",
+        Suite::Services => "specs of `test/e2e/network` that need a data plane of Services, on two nodes",
         Suite::Node => {
             "every spec of `test/e2e_node` labelled `NodeConformance`, and those on the life of pods (restarts, mirror pods, static pods, \
              termination, conditions) that are not: they end the agent and start it again too"

@@ -1,7 +1,7 @@
-//! Upstream's own end-to-end suites, `e2e.test` and `e2e_node.test`, against a node of the lab.
+//! Upstream's own end-to-end suites, `e2e.test` and `e2e_node.test`, against nodes of the lab.
 //!
 //! In: [`Options`], and the programs of `setup.sh conformance`. Out: one [`Outcome`] for each spec that was chosen. Owns: a lab of one
-//! node. Survives a run: its log folder, and what the caller writes of the results.
+//! or two nodes. Survives a run: its log folder, and what the caller writes of the results.
 
 pub mod choice;
 pub mod document;
@@ -32,14 +32,16 @@ pub async fn run(suite: Suite, agent: Agent, options: &Options) -> Result<Vec<Ou
     let suites = Suites::find()?;
     let start = Instant::now();
     let say = move |what: &str| println!("[{:6.1} s] {what}", start.elapsed().as_secs_f64());
-    let builder = Lab::builder("conformance").agent(agent).images(suites.images.clone()).progress(say);
+    let builder = Lab::builder("conformance").nodes(suite.nodes()).agent(agent).images(suites.images.clone()).progress(say);
     let lab = match suite {
-        Suite::Cluster => builder.start().await?,
+        Suite::Cluster | Suite::Services => builder.start().await?,
         Suite::Node => builder.for_node_suite(TOKEN).start().await?,
     };
     if suite == Suite::Node {
         api_server_on_the_node(&lab)?;
     }
+    // Pods of these specs find Services by name.
+    let _dns = if suite == Suite::Services { Some(crate::dns::Dns::start(&lab).await?) } else { None };
     let mut outcomes = Vec::new();
     for (number, pass) in options.passes(suite).iter().enumerate() {
         say(&format!("{}: {} at a time, logs in {}", pass.name, pass.processes, lab.logs().display()));
@@ -110,7 +112,7 @@ async fn ginkgo(lab: &Lab, suites: &Suites, suite: Suite, pass: &Choice, folder:
         .stdout(stdout)
         .stderr(stderr);
     let place = match suite {
-        Suite::Cluster => lab.place(),
+        Suite::Cluster | Suite::Services => lab.place(),
         Suite::Node => lab.node(0).place(),
     };
     let mut child = place.spawn(&mut command)?;
@@ -139,9 +141,9 @@ async fn ginkgo(lab: &Lab, suites: &Suites, suite: Suite, pass: &Choice, folder:
 /// What a suite is told about the lab.
 fn arguments(lab: &Lab, suite: Suite) -> Vec<String> {
     match suite {
-        Suite::Cluster => vec![
+        Suite::Cluster | Suite::Services => vec![
             "--provider=skeleton".into(),
-            "--num-nodes=1".into(),
+            format!("--num-nodes={}", suite.nodes()),
             "--dump-logs-on-failure=false".into(),
             "--disable-log-dump".into(),
             format!("--kubeconfig={}", lab.admin().display()),
