@@ -47,7 +47,7 @@ bridged=/proc/sys/net/bridge/bridge-nf-call-iptables
 # package:file that shows that it is there
 packages="runc:/usr/sbin/runc containernetworking-plugins:/usr/lib/cni/bridge nftables:/usr/sbin/nft iproute2:/sbin/ip
   busybox-static:/bin/busybox util-linux:/usr/bin/unshare procps:/usr/bin/pgrep conntrack:/usr/sbin/conntrack gcc:/usr/bin/cc libc6-dev:/usr/include/stdio.h
-  make:/usr/bin/make bzip2:/bin/bzip2"
+  make:/usr/bin/make bzip2:/bin/bzip2 curl:/usr/bin/curl netcat-openbsd:/bin/nc.openbsd"
 missing=
 for pair in $packages; do [ -e "${pair#*:}" ] || missing="$missing ${pair%%:*}"; done
 updated=
@@ -236,7 +236,7 @@ if [ ! -e "$images/complete" ]; then
   cp "$suites/nonewprivs" "$work/nonewprivs/usr/local/bin/nnp"
   chmod 6755 "$work/nonewprivs/usr/local/bin/nnp"
   suite_image nonewprivs nonewprivs:1.4 -cmd nnp "$work/nonewprivs"
-  # agnhost on busybox in place of Alpine: nc, wget and nslookup are there, dig is not, and curl is wget under its name.
+  # agnhost on busybox in place of Alpine, with Debian's curl and nc, whose options the suite uses. dig is not there.
   agnhost=$work/agnhost
   cp -a "$base" "$agnhost"
   cp "$suites/agnhost" "$agnhost/agnhost"
@@ -245,12 +245,11 @@ if [ ! -e "$images/complete" ]; then
   printf '#!/bin/sh\nexec /bin/sh "$@"\n' >"$agnhost/bin/bash"
   chmod 755 "$agnhost/bin/bash"
   ln -s ../../bin/bash "$agnhost/usr/bin/bash"
-  cat >"$agnhost/usr/bin/curl" <<'CURL'
-#!/bin/sh
-for word in "$@"; do case $word in http://*|https://*) url=$word ;; *:*/*|*:[0-9]*) url=http://$word ;; esac; done
-exec wget -q -T 15 -O - "$url"
-CURL
-  chmod 755 "$agnhost/usr/bin/curl"
+  for pair in /usr/bin/curl:usr/bin/curl /bin/nc.openbsd:bin/nc; do
+    rm -f "$agnhost/${pair#*:}"
+    install -m 755 "${pair%%:*}" "$agnhost/${pair#*:}"
+    for library in $(ldd "${pair%%:*}" | grep -o '/[^ ]*'); do [ -e "$agnhost$library" ] || install -D -m 755 "$library" "$agnhost$library"; done
+  done
   upstream=$(cd "$here/tools/suites" && go list -m -f '{{.Dir}}' k8s.io/kubernetes)/test/images
   install -m 644 "$upstream/agnhost/porter/localhost.crt" "$upstream/agnhost/porter/localhost.key" "$agnhost/"
   mkdir -p "$agnhost/uploads" "$agnhost/home/user-defined-in-image"

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::Node;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -265,8 +266,15 @@ fn start_proxy(
 ) -> Result<Catalog, StartError> {
     let surroundings = Surroundings::new(config.proxy.clone(), ips);
     let (sender, terms) = watch::channel(surroundings.terms(None, &surroundings::addresses()));
-    let proxy = Proxy::new(nft::Kernel::open, conntrack::Kernel, proxy::hostcheck::families(), terms);
+    let families = if config.options.service_proxy { proxy::hostcheck::families() } else { vec![] };
+    let proxy = Proxy::new(nft::Kernel::open, conntrack::Kernel, families, terms);
     let catalog = proxy.catalog();
+    if !config.options.service_proxy {
+        tracing::info!("Services are left to somebody else; the agent knows them for the environment of containers only");
+        tasks.spawn(proxy.run(api.watch_services(), futures::stream::pending().boxed()));
+        return Ok(catalog);
+    }
+    proxy::sysctls::apply(&config.proxy.conntrack);
     let servers = ServiceServers {
         healthz: config.proxy.healthz,
         metrics: config.proxy.metrics,

@@ -18,6 +18,8 @@ pub struct Options {
     pub node_ips: Vec<IpAddr>,
     /// `--node-labels`.
     pub node_labels: BTreeMap<String, String>,
+    /// `--service-proxy`: whether the agent programs Services. Otherwise somebody else does.
+    pub service_proxy: bool,
     /// `--root-dir`.
     pub root_dir: PathBuf,
     /// `--cert-dir`.
@@ -40,6 +42,7 @@ impl Default for Options {
             hostname_override: None,
             node_ips: Vec::new(),
             node_labels: BTreeMap::new(),
+            service_proxy: true,
             root_dir: PathBuf::from("/var/lib/kubelet"),
             cert_dir: PathBuf::from("/var/lib/kubelet/pki"),
             external_cloud_provider: false,

@@ -33,6 +33,7 @@ mod route;
 pub mod ruleset;
 pub mod surroundings;
 mod sync;
+pub mod sysctls;
 pub mod terms;
 #[cfg(test)]
 mod testing;

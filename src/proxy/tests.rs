@@ -181,3 +181,41 @@ async fn stale_udp_flows_are_named_with_who_remains() {
     assert_eq!(asked.len(), 1, "{asked:?}");
     assert_eq!(asked[0].backends.iter().map(|b| b.ip.to_string()).collect::<Vec<_>>(), ["10.0.0.2"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn without_families_services_are_only_known() {
+    let fake = Fake::new();
+    let opened = fake.clone();
+    let terms = watch::channel(Terms::default()).1;
+    let proxy = Proxy::new(move || std::future::ready(Ok(opened.clone())), FakeConntrack::default(), vec![], terms);
+    let (catalog, (services, from_services)) = (proxy.catalog(), unbounded());
+    let _task = tokio::spawn(proxy.run(from_services.boxed(), futures::stream::pending().boxed()));
+    services.unbounded_send(WatchEvent::Snapshot(vec![service("web", "10.96.0.1", "TCP 80")])).unwrap();
+    Running::settle().await;
+    assert!(catalog.synced() && catalog.names().len() == 1);
+    assert_eq!(fake.dump(), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_terms_are_programmed_at_once_and_nothing_else_is() {
+    let fake = Fake::new();
+    let opened = fake.clone();
+    let (change, terms) = watch::channel(Terms::default());
+    let proxy =
+        Proxy::new(move || std::future::ready(Ok(opened.clone())), FakeConntrack::default(), vec![Family::Ip, Family::Ip6], terms);
+    let ((services, from_services), (slices, from_slices)) = (unbounded(), unbounded());
+    let _task = tokio::spawn(proxy.run(from_services.boxed(), from_slices.boxed()));
+    services.unbounded_send(WatchEvent::Snapshot(vec![service("web", "10.96.0.1", "TCP 80 30080")])).unwrap();
+    slices.unbounded_send(WatchEvent::Snapshot(vec![endpoint_slice("web", "10.0.0.1 10.0.0.2", "TCP 8080")])).unwrap();
+    Running::settle().await;
+    fake.take_applied();
+    let ips = std::collections::HashMap::from([(Family::Ip, vec![[192, 0, 2, 1].into()])]);
+    change.send(Terms { node_port_ips: ips, ..Terms::default() }).unwrap();
+    sleep(Duration::from_millis(50)).await;
+    let applied = fake.take_applied();
+    assert_eq!((applied.len(), elements(&applied)), (2, (0, 1)), "one a family; one address where node ports answer");
+    assert!(fake.dump().contains("ip daddr @nodeport-ips meta l4proto . th dport vmap @service-nodeports"), "{}", fake.dump());
+    change.send(Terms::default()).unwrap();
+    sleep(Duration::from_millis(50)).await;
+    assert_eq!(elements(&fake.take_applied()), (1, 0));
+}

@@ -23,6 +23,11 @@ pub(super) fn hostname_override(options: &mut Options, text: &str) -> Outcome {
     Ok(())
 }
 
+pub(super) fn service_proxy(options: &mut Options, text: &str) -> Outcome {
+    options.service_proxy = text.parse().map_err(|_| format!("expected true or false, got {text:?}"))?;
+    Ok(())
+}
+
 pub(super) fn root_dir(options: &mut Options, text: &str) -> Outcome {
     options.root_dir = absolute(text)?;
     Ok(())

@@ -75,6 +75,10 @@ pub(super) static FLAGS: &[Flag] = &[
     flag("hostname-override", Opt(setters::hostname_override, "the node's name, in place of the host's")),
     flag("node-ip", Opt(setters::node_ip, "the node's address, or one of each family; 0.0.0.0 or :: choose the family")),
     flag("node-labels", Opt(setters::node_labels, "labels (key=value,…) of a newly registered node")),
+    flag(
+        "service-proxy",
+        Opt(setters::service_proxy, "true, or false on nodes where somebody else programs Services: kube-proxy, or a network plugin"),
+    ),
     flag("root-dir", Opt(setters::root_dir, "directory for pods, volumes and plugins")),
     flag("cert-dir", Opt(setters::cert_dir, "directory for certificates")),
     flag("cloud-provider", Opt(setters::cloud_provider, "'external', or nothing")),
