@@ -47,7 +47,7 @@ bridged=/proc/sys/net/bridge/bridge-nf-call-iptables
 # package:file that shows that it is there
 packages="runc:/usr/sbin/runc containernetworking-plugins:/usr/lib/cni/bridge nftables:/usr/sbin/nft iproute2:/sbin/ip
   busybox-static:/bin/busybox util-linux:/usr/bin/unshare procps:/usr/bin/pgrep conntrack:/usr/sbin/conntrack gcc:/usr/bin/cc libc6-dev:/usr/include/stdio.h
-  make:/usr/bin/make bzip2:/bin/bzip2 curl:/usr/bin/curl netcat-openbsd:/bin/nc.openbsd"
+  make:/usr/bin/make bzip2:/bin/bzip2 curl:/usr/bin/curl netcat-openbsd:/bin/nc.openbsd iptables:/usr/sbin/iptables"
 missing=
 for pair in $packages; do [ -e "${pair#*:}" ] || missing="$missing ${pair%%:*}"; done
 updated=

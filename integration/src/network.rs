@@ -69,6 +69,9 @@ impl NodeNet {
                     "ranges": [[{ "subnet": v4 }], [{ "subnet": v6 }]],
                     "routes": [{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }],
                 },
+            }, {
+                // hostPort.
+                "type": "portmap", "capabilities": { "portMappings": true },
             }],
         })
     }
