@@ -209,7 +209,7 @@ if [ ! -x "$busybox" ]; then
   say "setup: built busybox in $((SECONDS - started)) s"
 fi
 
-hash=$(cat "$here/images/ocitar/main.go" "$busybox" "$suites/agnhost" "$suites/nonewprivs" "$here/setup.sh" | sha256sum | cut -c1-16)
+hash=$(cat "$here/images/ocitar/main.go" "$busybox" "$suites/agnhost" "$suites/nonewprivs" "$suites/regression-issue-74839" "$here/setup.sh" | sha256sum | cut -c1-16)
 images=$cache/images/suites-$hash
 if [ ! -e "$images/complete" ]; then
   started=$SECONDS
@@ -217,7 +217,15 @@ if [ ! -e "$images/complete" ]; then
   mkdir -p "$images"
   work=$(mktemp -d)
   build ocitar "$here/images" "$work/ocitar" ./ocitar
-  suite_image() { "$work/ocitar" -o "$images/$1.tar" -ref "registry.k8s.io/e2e-test-images/$2" "${@:3}"; }
+  image() { "$work/ocitar" -o "$images/$1.tar" -ref "registry.k8s.io/$2" "${@:3}"; }
+  suite_image() { image "$1" "e2e-test-images/$2" "${@:3}"; }
+  # Puts one of this machine's programs into an image, with the libraries that it needs.
+  with_program() { # root program place
+    rm -f "$1/$3"
+    install -m 755 "$2" "$1/$3"
+    local library
+    for library in $(ldd "$2" | grep -o '/[^ ]*'); do [ -e "$1$library" ] || install -D -m 755 "$library" "$1$library"; done
+  }
   base=$work/busybox
   mkdir -p "$base"/{bin,etc,root,home,tmp,dev,sbin,usr/bin,usr/sbin,usr/lib,var/spool/mail,var/www}
   chmod 1777 "$base/tmp"
@@ -245,11 +253,15 @@ if [ ! -e "$images/complete" ]; then
   printf '#!/bin/sh\nexec /bin/sh "$@"\n' >"$agnhost/bin/bash"
   chmod 755 "$agnhost/bin/bash"
   ln -s ../../bin/bash "$agnhost/usr/bin/bash"
-  for pair in /usr/bin/curl:usr/bin/curl /bin/nc.openbsd:bin/nc; do
-    rm -f "$agnhost/${pair#*:}"
-    install -m 755 "${pair%%:*}" "$agnhost/${pair#*:}"
-    for library in $(ldd "${pair%%:*}" | grep -o '/[^ ]*'); do [ -e "$agnhost$library" ] || install -D -m 755 "$library" "$agnhost$library"; done
-  done
+  with_program "$agnhost" /usr/bin/curl usr/bin/curl
+  with_program "$agnhost" /bin/nc.openbsd bin/nc
+  # Of what belongs to iptables, the suite uses conntrack.
+  cp -a "$base" "$work/iptables"
+  with_program "$work/iptables" /usr/sbin/conntrack usr/sbin/conntrack
+  image distroless-iptables build-image/distroless-iptables:v0.9.6 -cmd sh "$work/iptables"
+  cp -a "$base" "$work/regression"
+  cp "$suites/regression-issue-74839" "$work/regression/regression-issue-74839"
+  suite_image regression-issue-74839 regression-issue-74839:1.4 -entrypoint /regression-issue-74839 "$work/regression"
   upstream=$(cd "$here/tools/suites" && go list -m -f '{{.Dir}}' k8s.io/kubernetes)/test/images
   install -m 644 "$upstream/agnhost/porter/localhost.crt" "$upstream/agnhost/porter/localhost.key" "$agnhost/"
   mkdir -p "$agnhost/uploads" "$agnhost/home/user-defined-in-image"

@@ -62,6 +62,9 @@ const TRIM: Duration = Duration::from_secs(120);
 
 /// Runs the agent with the given arguments (without the program's own name).
 pub fn main(args: Vec<OsString>) -> ExitCode {
+    if args.first().is_some_and(|first| first == "cleanup") {
+        return cleanup(args.get(1));
+    }
     let config = match config::load(args) {
         Ok(Invocation::Run(config)) => config,
         Ok(Invocation::Print(text)) => {
@@ -101,6 +104,30 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     // A thread that hangs in a file system must not hold up the end.
     tokio.shutdown_background();
     code
+}
+
+/// `kubelet-rs cleanup`.
+fn cleanup(more: Option<&OsString>) -> ExitCode {
+    if let Some(more) = more {
+        eprintln!("kubelet-rs cleanup takes nothing more, got {more:?}; it removes the rules of Services from this host");
+        return ExitCode::FAILURE;
+    }
+    let work = async {
+        let mut netfilter = nft::Kernel::open().await?;
+        proxy::cleanup::cleanup(&mut netfilter).await
+    };
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match tokio.map_err(|error| error.to_string()).and_then(|tokio| tokio.block_on(work).map_err(|error| error.to_string())) {
+        Ok(removed) => {
+            removed.iter().for_each(|table| println!("removed table {table}"));
+            println!("No rules of Services are left in nftables. An agent that runs makes its own again.");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("can't remove the rules of Services: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// What ends the agent before it has begun. Later problems are logged and tried again.

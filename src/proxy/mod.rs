@@ -20,6 +20,7 @@ pub mod catalog;
 mod chain;
 pub mod checks;
 mod cleaner;
+pub mod cleanup;
 pub mod conntrack;
 mod counts;
 pub mod endpoints;

@@ -201,8 +201,7 @@ async fn other_terms_are_programmed_at_once_and_nothing_else_is() {
     let fake = Fake::new();
     let opened = fake.clone();
     let (change, terms) = watch::channel(Terms::default());
-    let proxy =
-        Proxy::new(move || std::future::ready(Ok(opened.clone())), FakeConntrack::default(), vec![Family::Ip, Family::Ip6], terms);
+    let proxy = Proxy::new(move || std::future::ready(Ok(opened.clone())), FakeConntrack::default(), vec![Family::Ip, Family::Ip6], terms);
     let ((services, from_services), (slices, from_slices)) = (unbounded(), unbounded());
     let _task = tokio::spawn(proxy.run(from_services.boxed(), from_slices.boxed()));
     services.unbounded_send(WatchEvent::Snapshot(vec![service("web", "10.96.0.1", "TCP 80 30080")])).unwrap();
