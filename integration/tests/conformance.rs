@@ -28,3 +28,8 @@ fn a_slice_of_upstreams_suite_for_clusters_passes() {
 fn a_slice_of_upstreams_suite_for_nodes_passes() {
     passes(Suite::Node);
 }
+
+#[test]
+fn a_slice_of_upstreams_suite_for_services_passes() {
+    passes(Suite::Services);
+}
