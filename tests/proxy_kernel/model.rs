@@ -7,35 +7,21 @@ use kubelet_rs::api::WatchEvent;
 use kubelet_rs::model::service::Endpoint;
 use kubelet_rs::nft::Family;
 
+use crate::dice::Dice;
 use crate::host::{list, normal};
 use crate::place::eventually;
 use crate::world::{World, address, cluster_ip};
 
-/// A generator that gives the same numbers each time (Knuth's MMIX).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-}
-
-/// A ruleset without who has which place, and without chains that no verdict leads to any more.
-fn comparable(ruleset: &str) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut balancer = false;
-    for line in normal(ruleset) {
-        balancer |= line.starts_with("chain n") && !line.starts_with("chain nat-") && !line.starts_with("chain nodeport-")
-            || line.starts_with("chain p");
-        if !balancer {
-            match line.split_once(" . 0x") {
-                Some((key, rest)) => lines.push(format!("{key} : {}", rest.split_once(" : ").map_or(rest, |(_, value)| value))),
-                None => lines.push(line.clone()),
-            }
-        }
-        balancer &= line != "}";
-    }
+/// A ruleset without who has which place, without what clients taught it, and without the order in which chains were made.
+pub fn comparable(ruleset: &str) -> Vec<String> {
+    let mut lines: Vec<_> = normal(ruleset)
+        .iter()
+        .filter(|line| !line.contains(" expires "))
+        .map(|line| match line.split_once(" . 0x") {
+            Some((key, rest)) => format!("{key} : {}", rest.split_once(" : ").map_or(rest, |(_, value)| value)),
+            None => line.clone(),
+        })
+        .collect();
     lines.sort();
     lines
 }
@@ -54,6 +40,7 @@ fn a_thousand_edits_lead_where_a_fresh_start_leads() {
                     service.cluster_ips.push(cluster_ip(Family::Ip6, n));
                 }
                 service.ports.truncate(1 + dice.roll(2) as usize);
+                dice.dress(&mut service, Family::Ip, n);
                 if dice.roll(4) == 0 {
                     services.remove(&n);
                     world.service(WatchEvent::Deleted(service));

@@ -96,9 +96,17 @@ pub fn ask(to: SocketAddr) -> Result<Answer, ErrorKind> {
     open(to).map(|(_, answer)| answer)
 }
 
+/// The same, with another patience than two seconds.
+pub fn ask_within(to: SocketAddr, patience: Duration) -> Result<Answer, ErrorKind> {
+    open_within(to, patience).map(|(_, answer)| answer)
+}
+
 /// Asks a TCP server and keeps the connection.
 pub fn open(to: SocketAddr) -> Result<(TcpStream, Answer), ErrorKind> {
-    let patience = Duration::from_secs(2);
+    open_within(to, Duration::from_secs(2))
+}
+
+fn open_within(to: SocketAddr, patience: Duration) -> Result<(TcpStream, Answer), ErrorKind> {
     let mut stream = TcpStream::connect_timeout(&to, patience).map_err(|e| e.kind())?;
     stream.set_read_timeout(Some(patience)).unwrap();
     let mut text = Vec::new();

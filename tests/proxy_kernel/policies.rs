@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use kubelet_rs::api::WatchEvent;
 use kubelet_rs::model::prefix::Prefix;
@@ -11,15 +11,7 @@ use kubelet_rs::nft::Family;
 use kubelet_rs::proxy::terms::{LocalTraffic, Terms};
 
 use crate::place::{Answer, ask, eventually, succeeds};
-use crate::world::{FAMILIES, World, address};
-
-/// An address outside of every link that leads to the host.
-fn external(family: Family, n: u8) -> IpAddr {
-    match family {
-        Family::Ip => [198, 51, 100, n].into(),
-        Family::Ip6 => [0x2001, 0xdb8, 0, 0, 0, 0, 0, n.into()].into(),
-    }
-}
+use crate::world::{FAMILIES, World, address, external};
 
 fn with(service: Service, traffic: Traffic) -> Service {
     Service { traffic: Some(Box::new(traffic)), ..service }

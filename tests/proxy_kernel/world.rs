@@ -27,6 +27,14 @@ pub fn address(family: Family, link: u8, host: u8) -> IpAddr {
     }
 }
 
+/// An address outside of every link, which leads to the host.
+pub fn external(family: Family, n: u8) -> IpAddr {
+    match family {
+        Family::Ip => [198, 51, 100, n].into(),
+        Family::Ip6 => [0x2001, 0xdb8, 0, 0, 0, 0, 0, n.into()].into(),
+    }
+}
+
 /// Cluster IP number `n`.
 pub fn cluster_ip(family: Family, n: u16) -> IpAddr {
     match family {
@@ -139,10 +147,20 @@ impl World {
         }
     }
 
+    /// The terms of the agent that runs.
+    pub fn terms(&self) -> Terms {
+        self.proxy.as_ref().unwrap().terms.borrow().clone()
+    }
+
     /// The rules that a fresh start on an empty host would make, as text.
     pub fn fresh(&self, services: Vec<Service>, slices: Vec<EndpointSlice>) -> String {
+        self.fresh_under(Terms::default(), services, slices)
+    }
+
+    /// The same, under these terms.
+    pub fn fresh_under(&self, terms: Terms, services: Vec<Service>, slices: Vec<EndpointSlice>) -> String {
         let (fake, families) = (nft::Fake::new(), FAMILIES.to_vec());
-        let proxy = Proxy::new(|| std::future::ready(Ok(fake.clone())), conntrack::Kernel, families, watch::channel(Terms::default()).1);
+        let proxy = Proxy::new(|| std::future::ready(Ok(fake.clone())), conntrack::Kernel, families, watch::channel(terms).1);
         let watch = |event| futures::stream::iter([event]).chain(futures::stream::pending()).boxed();
         let slices = futures::stream::iter([WatchEvent::Snapshot(slices)]).chain(futures::stream::pending()).boxed();
         // Time that passes only while nothing is left to do: the proxy has come to rest then, on the slowest machine too.
