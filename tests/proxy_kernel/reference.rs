@@ -142,7 +142,7 @@ fn packets_of(family: Family) {
         let local = if told_apart { LocalTraffic::Interface("link1".into()) } else { LocalTraffic::Unknown };
         world.start_under(Terms { local, ..Terms::default() }, vec![], vec![]);
         let mut checks = BTreeMap::<&str, usize>::new();
-        for step in 0..8 {
+        for step in 0..5 {
             let mut state = Vec::new();
             for n in 1..=SERVICES {
                 let mut service = world.make_service(n, if dice.often(6) { 30_000 + n } else { 0 });
@@ -190,6 +190,6 @@ fn packets_of(family: Family) {
             }
         }
         println!("{family}: {checks:?}");
-        assert!(checks.len() == 3 && checks.values().all(|count| *count > 3), "{checks:?}");
+        assert!(checks.len() == 3 && checks.values().all(|count| *count > 2), "{checks:?}");
     });
 }
