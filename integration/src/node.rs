@@ -213,8 +213,18 @@ impl Node {
 
     /// Ids of containers that containerd knows, sandboxes among them; `filter` is one of ctr's, or empty.
     pub fn containers(&self, tools: &Tools, filter: &str) -> Result<Vec<String>> {
+        self.ctr(tools, &["containers", "list", "-q", filter])
+    }
+
+    /// Ids of those that live: containerd forgets the task of one that has ended.
+    pub fn tasks(&self, tools: &Tools) -> Result<Vec<String>> {
+        self.ctr(tools, &["tasks", "list", "-q"])
+    }
+
+    /// The words that containerd's own client answers with.
+    fn ctr(&self, tools: &Tools, args: &[&str]) -> Result<Vec<String>> {
         let ctr = tools.containerd.join("ctr").display().to_string();
-        let args: Vec<&str> = ["-n", "k8s.io", "containers", "list", "-q", filter].into_iter().filter(|arg| !arg.is_empty()).collect();
+        let args: Vec<&str> = ["-n", "k8s.io"].iter().chain(args).copied().filter(|arg| !arg.is_empty()).collect();
         Ok(self.place.run(Scope::Processes, &ctr, &args, "")?.split_whitespace().map(str::to_owned).collect())
     }
 
