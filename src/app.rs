@@ -3,27 +3,26 @@
 //! In: arguments. Out: an exit code. Owns: the order in which the parts start. Survives a restart: nothing.
 
 mod logging;
+mod services;
 mod settings;
 
 use std::ffi::OsString;
-use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use k8s_openapi::api::core::v1::Node;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::api::events::{EventRates, Recorder};
 use crate::api::{Api, KubeApi, kubeconfig};
 use crate::config::{self, Config, Invocation, KUBERNETES_VERSION, hostcheck};
 use crate::model::clock::Clock;
+use crate::node;
 use crate::node::address::Finder;
 use crate::node::machine::Machine;
 use crate::node::{NodeDeps, NotReady};
@@ -36,34 +35,28 @@ use crate::pods::mirrors::Mirrors;
 use crate::pods::pleg::Pleg;
 use crate::pods::turns::Turns;
 use crate::pods::{manager, status};
-use crate::proxy::surroundings::{self, Surroundings};
-use crate::proxy::{Proxy, catalog::Catalog, conntrack};
 use crate::resources::Cgroups;
 use crate::runtime::client::CriRuntime;
 use crate::runtime::log::rotate;
 use crate::runtime::{ErrorKind, Runtime};
-use crate::server::services::ServiceServers;
 use crate::server::{HealthzServer, Parts, Server};
 use crate::sys::{blocking, notify, process};
 use crate::volumes::manager::VolumeManager;
 use crate::volumes::mounts::LinuxMounts;
 use crate::volumes::objects::ObjectCache;
-use crate::{nft, node, proxy};
 
 /// Threads for work that may block: all that may hang on somebody's NFS, and some that always remain for the agent's own files. They
 /// are started when they are needed, and idle ones end by themselves.
 const BLOCKING_THREADS: usize = blocking::THREADS + 16;
 /// Wait between tries to reach a runtime that is not there.
 const RUNTIME_RETRY: Duration = Duration::from_millis(500);
-/// How long Services wait for the Node object at start.
-const NODE_WAIT: Duration = Duration::from_secs(3);
 /// How often freed memory is given back to the system.
 const TRIM: Duration = Duration::from_secs(120);
 
 /// Runs the agent with the given arguments (without the program's own name).
 pub fn main(args: Vec<OsString>) -> ExitCode {
     if args.first().is_some_and(|first| first == "cleanup") {
-        return cleanup(args.get(1));
+        return services::cleanup(args.get(1));
     }
     let config = match config::load(args) {
         Ok(Invocation::Run(config)) => config,
@@ -104,30 +97,6 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     // A thread that hangs in a file system must not hold up the end.
     tokio.shutdown_background();
     code
-}
-
-/// `kubelet-rs cleanup`.
-fn cleanup(more: Option<&OsString>) -> ExitCode {
-    if let Some(more) = more {
-        eprintln!("kubelet-rs cleanup takes nothing more, got {more:?}; it removes the rules of Services from this host");
-        return ExitCode::FAILURE;
-    }
-    let work = async {
-        let mut netfilter = nft::Kernel::open().await?;
-        proxy::cleanup::cleanup(&mut netfilter).await
-    };
-    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match tokio.map_err(|error| error.to_string()).and_then(|tokio| tokio.block_on(work).map_err(|error| error.to_string())) {
-        Ok(removed) => {
-            removed.iter().for_each(|table| println!("removed table {table}"));
-            println!("No rules of Services are left in nftables. An agent that runs makes its own again.");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("can't remove the rules of Services: {error}");
-            ExitCode::FAILURE
-        }
-    }
 }
 
 /// What ends the agent before it has begun. Later problems are logged and tried again.
@@ -197,7 +166,7 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
         addresses,
         not_ready: not_ready.clone(),
     });
-    let services = start_proxy(config, &api, facts.ips.clone(), node.node(), tasks)?;
+    let services = services::start(config, &api, facts.ips.clone(), node.node(), tasks)?;
 
     let version = reach_runtime(runtime.as_ref(), &endpoint).await;
     match runtime.cgroup_driver().await {
@@ -281,48 +250,6 @@ fn announce(config: &Config) {
         let wanted = config.kubelet.max_open_files;
         tracing::warn!(%error, wanted, "Can't raise the limit of open files; a node with many pods may run out of them");
     }
-}
-
-/// Starts the Service proxy. It needs the Node object from the rest, and the rest only its list of Services.
-fn start_proxy(
-    config: &Config,
-    api: &Arc<dyn Api>,
-    ips: Vec<IpAddr>,
-    mut node: watch::Receiver<Option<Arc<Node>>>,
-    tasks: &mut JoinSet<()>,
-) -> Result<Catalog, StartError> {
-    let surroundings = Surroundings::new(config.proxy.clone(), ips);
-    let (sender, terms) = watch::channel(surroundings.terms(None, &surroundings::addresses()));
-    let families = if config.options.service_proxy { proxy::hostcheck::families() } else { vec![] };
-    let proxy = Proxy::new(nft::Kernel::open, conntrack::Kernel, families, terms);
-    let catalog = proxy.catalog();
-    if !config.options.service_proxy {
-        tracing::info!("Services are left to somebody else; the agent knows them for the environment of containers only");
-        tasks.spawn(proxy.run(api.watch_services(), futures::stream::pending().boxed()));
-        return Ok(catalog);
-    }
-    proxy::sysctls::apply(&config.proxy.conntrack);
-    let servers = ServiceServers {
-        healthz: config.proxy.healthz,
-        metrics: config.proxy.metrics,
-        status: proxy.status(),
-        node: node.clone(),
-        configz: config.proxy.configz(),
-    };
-    if config.proxy.hard_fail {
-        servers
-            .probe()
-            .map_err(|e| format!("serve the Service proxy's health and metrics: {e}; set bindAddressHardFail: false to go on without"))?;
-    }
-    tasks.spawn(servers.run());
-    tasks.spawn(surroundings.follow(node.clone(), api.watch_service_ranges(), sender));
-    let run = proxy.run(api.watch_services(), api.watch_endpoint_slices());
-    tasks.spawn(async move {
-        // What the node is like decides about Services: without it, everything would be programmed twice.
-        let _ = timeout(NODE_WAIT, node.wait_for(Option::is_some)).await;
-        run.await;
-    });
-    Ok(catalog)
 }
 
 /// Waits for the container runtime. The node says meanwhile that it is not ready, and why.

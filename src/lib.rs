@@ -3,13 +3,14 @@
 //! The rooms, in the order in which data flows through them (see `docs/ARCHITECTURE.md`):
 //! [`config`] and [`model`] are pure; [`api`] talks to the API server; [`pods`] decides what must run;
 //! [`runtime`], [`volumes`], [`resources`] and [`network`] carry it out; [`node`] reports about the machine;
-//! [`proxy`] turns Services into [`nft`] transactions; [`server`] answers the API server's own calls.
+//! [`proxy`] turns Services into [`nft`] transactions, or rules of [`iptables`]; [`server`] answers the API server's own calls.
 
 pub mod api;
 pub mod app;
 pub mod config;
 #[cfg(any(test, feature = "fakes"))]
 pub mod inject;
+pub mod iptables;
 pub mod model;
 pub mod network;
 pub mod nft;

@@ -59,7 +59,7 @@ pub fn load(args: Vec<OsString>) -> Result<Invocation, ConfigError> {
     let mut options = Options::default();
     flags::apply(&line.given, &mut config, &mut options, &mut problems, &mut warnings);
     defaults::fill_after_flags(&mut config);
-    let proxy = proxy::complete(proxy_document, &mut problems, &mut warnings);
+    let proxy = proxy::complete(proxy_document, &mut problems);
     // Values of a wrong type would only lead to more lines about the same mistakes.
     if problems.is_empty() {
         validate::validate(&config, &mut problems);

@@ -86,6 +86,9 @@ pub struct KubeletConfiguration {
     /// Most pulls at the same time; `None` is without limit (when pulls are not serialized).
     #[serde(default)]
     pub max_parallel_image_pulls: Option<u32>,
+    /// Whether the chains that tell other programs about iptables on this host are kept.
+    #[serde(rename = "makeIPTablesUtilChains")]
+    pub make_iptables_util_chains: bool,
     /// Events per second; 0 is without limit.
     #[serde(rename = "eventRecordQPS")]
     pub event_record_qps: u32,

@@ -36,6 +36,13 @@ pub fn all(tracker: &Tracker) -> Checks {
     tracker.catalog().names().into_iter().filter_map(|id| of(&id, tracker).map(|check| (id, check))).collect()
 }
 
+/// The ports, sorted.
+pub fn ports(checks: &Checks) -> Vec<u16> {
+    let mut ports: Vec<_> = checks.values().map(|check| check.port).collect();
+    ports.sort_unstable();
+    ports
+}
+
 fn of(id: &ServiceName, tracker: &Tracker) -> Option<Check> {
     let service = tracker.catalog().get(id)?;
     let port = service.traffic().health_check_port;

@@ -41,6 +41,11 @@ impl Health {
         self.0.insert(family, Lane { updated: Some(now), pending: None });
     }
 
+    /// Whether everything was programmed once.
+    pub fn is_programmed(&self) -> bool {
+        self.0.values().all(|lane| lane.updated.is_some())
+    }
+
     /// Whether nothing waits for too long.
     pub fn is_healthy(&self, now: Instant) -> bool {
         self.0.values().all(|lane| lane.is_healthy(now))

@@ -27,14 +27,17 @@ pub mod endpoints;
 pub mod frontend;
 pub mod health;
 pub mod hostcheck;
+pub mod iptables;
 pub mod metrics;
 pub mod piece;
 pub mod plan;
+pub mod plane;
 mod route;
 pub mod ruleset;
 pub mod surroundings;
 mod sync;
 pub mod sysctls;
+mod tables;
 pub mod terms;
 #[cfg(test)]
 mod testing;
@@ -53,13 +56,14 @@ use tracing::warn;
 
 use crate::api::{ErrorKind, WatchEvent};
 use crate::model::service::{EndpointSlice, Service};
-use crate::nft::{Error, Family, Netfilter};
+use crate::nft::Family;
 
 pub use catalog::Catalog;
 use checks::Checks;
 use conntrack::Conntrack;
 use health::Health;
 use metrics::Metrics;
+use plane::DataPlane;
 use sync::Sync;
 use terms::Terms;
 use tracker::Tracker;
@@ -77,19 +81,19 @@ pub struct Status {
     pub metrics: watch::Receiver<Metrics>,
 }
 
-/// The Service proxy. `O` opens nftables: at start, and again after it could not be opened.
-pub struct Proxy<N, O, C> {
+/// The Service proxy. `O` opens the data plane: at start, and again after it could not be opened.
+pub struct Proxy<D, O, C> {
     tracker: Tracker,
-    sync: Sync<N, O>,
+    sync: Sync<D, O>,
     cleaner: cleaner::Cleaner<C>,
     terms: watch::Receiver<Terms>,
 }
 
-impl<N, O, F, C> Proxy<N, O, C>
+impl<D, O, F, C> Proxy<D, O, C>
 where
-    N: Netfilter,
+    D: DataPlane,
     O: FnMut() -> F,
-    F: Future<Output = Result<N, Error>>,
+    F: Future<Output = Result<D, D::Error>>,
     C: Conntrack,
 {
     /// A proxy for these families ([`hostcheck::families`]). Nothing happens before [`Self::run`]. Terms may change at any time.
@@ -99,7 +103,7 @@ where
         Self { tracker: Tracker::default(), sync, cleaner: cleaner::Cleaner::new(conntrack, receiver), terms }
     }
 
-    /// The Services that the watch told of. It fills also when nftables can't be used or EndpointSlices may not be watched.
+    /// The Services that the watch told of. It fills also when nothing can be programmed or EndpointSlices may not be watched.
     pub fn catalog(&self) -> Catalog {
         self.tracker.catalog().clone()
     }
@@ -128,16 +132,16 @@ where
     }
 }
 
-async fn follow<N, O, F>(
+async fn follow<D, O, F>(
     tracker: &mut Tracker,
-    sync: &mut Sync<N, O>,
+    sync: &mut Sync<D, O>,
     terms: &mut watch::Receiver<Terms>,
     services: BoxStream<'static, WatchEvent<Service>>,
     slices: BoxStream<'static, WatchEvent<EndpointSlice>>,
 ) where
-    N: Netfilter,
+    D: DataPlane,
     O: FnMut() -> F,
-    F: Future<Output = Result<N, Error>>,
+    F: Future<Output = Result<D, D::Error>>,
 {
     let (mut services, mut slices) = (services.fuse(), slices.fuse());
     while !(services.is_done() && slices.is_done()) {

@@ -228,6 +228,16 @@ impl Piece {
         }
     }
 
+    /// The frontend that it belongs to.
+    pub fn frontend(&self) -> Option<Frontend> {
+        match self {
+            Self::Balance(frontend, _) | Self::Inside(frontend, _) | Self::NoEndpoints(frontend, _) => Some(*frontend),
+            Self::Firewall(frontend, _) | Self::Sticky(frontend, _) => Some(*frontend),
+            Self::Place(slot, ..) => Some(slot.frontend),
+            Self::ClusterIp(_) | Self::NodePortIp(_) | Self::Hairpin(..) => None,
+        }
+    }
+
     /// The chain that it leads to.
     pub fn chain(&self) -> Option<ChainId> {
         match self {

@@ -104,11 +104,15 @@ struct Leftover {
     since: Instant,
 }
 
+/// A frontend as it is served.
 #[derive(Debug)]
-struct Entry {
-    owner: Arc<Service>,
-    role: Role,
-    route: Route,
+pub struct Entry {
+    /// The Service that it belongs to.
+    pub owner: Arc<Service>,
+    /// For whom it is.
+    pub role: Role,
+    /// What it leads to.
+    pub route: Route,
 }
 
 impl Programmed {
@@ -139,6 +143,21 @@ impl Programmed {
         let node_port_ips = programmed.terms.node_port_ips.get(&family).into_iter().flatten();
         plan.adds.extend(node_port_ips.map(|ip| Piece::NodePortIp(*ip)));
         (programmed, plan)
+    }
+
+    /// The family.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// All frontends, in no order.
+    pub fn frontends(&self) -> impl Iterator<Item = &Frontend> {
+        self.frontends.keys()
+    }
+
+    /// A frontend.
+    pub fn entry(&self, frontend: &Frontend) -> Option<&Entry> {
+        self.frontends.get(frontend)
     }
 
     /// The terms under which it is programmed.

@@ -1,8 +1,7 @@
-//! Carries plans out: opens nftables, adopts what stands, applies the difference, and starts over when something went wrong.
+//! Carries plans out: opens the data plane, adopts what stands, applies the difference, and starts over when something went wrong.
 //!
 //! Each family is on its own: one that the kernel refuses doesn't stop the other.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,18 +12,14 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::model::clock::Clock;
-use crate::nft::{Error, Family, Netfilter, TableId};
+use crate::nft::Family;
 
-use super::adopt::{self, Observed, Table};
-use super::affinity::{self, Stays};
-use super::chain::ChainId;
 use super::checks::{self, Checks};
 use super::conntrack::UdpFlows;
 use super::health::Health;
 use super::metrics::Metrics;
-use super::piece::SetId;
 use super::plan::Programmed;
-use super::ruleset;
+use super::plane::{Adopted, DataPlane, Trouble};
 use super::terms::Terms;
 use super::tracker::Tracker;
 use super::vigilance::Vigilance;
@@ -33,7 +28,7 @@ use super::vigilance::Vigilance;
 const WINDOW: Duration = Duration::from_millis(2);
 /// First and longest wait after a comparison with the kernel that failed. After a change that failed, the comparison comes at once.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
-/// Wait on a host that has no nftables, or doesn't let us use it.
+/// Wait on a host that can't do it, or doesn't let us.
 const RETRY_HOST: Duration = Duration::from_secs(60);
 
 /// What is known about a family's table in the kernel.
@@ -64,15 +59,12 @@ impl Lane {
     }
 
     /// After a comparison that failed. Returns what to say, if it is something new.
-    fn failed(&mut self, error: &Error, now: Instant) -> Option<String> {
+    fn failed(&mut self, error: &impl Trouble, now: Instant) -> Option<String> {
         let delay = match self.plane {
             Plane::Unknown { delay, .. } => delay,
             Plane::Standing(_) => RETRY.0,
         };
-        let wait = match error {
-            Error::NotSupported | Error::NoPermission => RETRY_HOST,
-            _ => delay,
-        };
+        let wait = if error.is_of_host() { RETRY_HOST } else { delay };
         self.plane = Plane::Unknown { at: now + wait, delay: (delay * 2).min(RETRY.1) };
         let text = error.to_string();
         let new = text != self.complaint;
@@ -86,10 +78,10 @@ fn complaint(text: &str, wait: Duration) -> String {
     format!("Services can't be programmed, trying again every {wait:?} or less often; pods run all the same: {text}")
 }
 
-/// Owns nftables and the knowledge of what is programmed. `O` opens nftables.
-pub struct Sync<N, O> {
+/// Owns the data plane and the knowledge of what is programmed. `O` opens the data plane.
+pub struct Sync<D, O> {
     open: O,
-    netfilter: Option<N>,
+    plane: Option<D>,
     lanes: Vec<Lane>,
     terms: Arc<Terms>,
     vigilance: Vigilance,
@@ -126,11 +118,11 @@ fn epoch() -> f64 {
     Duration::from_nanos(Clock::System.now().try_into().unwrap_or_default()).as_secs_f64()
 }
 
-impl<N, O, F> Sync<N, O>
+impl<D, O, F> Sync<D, O>
 where
-    N: Netfilter,
+    D: DataPlane,
     O: FnMut() -> F,
-    F: Future<Output = Result<N, Error>>,
+    F: Future<Output = Result<D, D::Error>>,
 {
     /// Nothing happens before [`Self::run`].
     pub fn new(open: O, families: Vec<Family>, terms: Terms, flows: UnboundedSender<Vec<UdpFlows>>) -> Self {
@@ -142,7 +134,7 @@ where
         let now = Instant::now();
         let lane = |family| Lane { family, plane: Plane::Unknown { at: now, delay: RETRY.0 }, complaint: String::new() };
         let lanes = families.into_iter().map(lane).collect();
-        Self { open, netfilter: None, lanes, terms: Arc::new(terms), vigilance: Vigilance::new(now), last: now, flows, told }
+        Self { open, plane: None, lanes, terms: Arc::new(terms), vigilance: Vigilance::new(now), last: now, flows, told }
     }
 
     /// What others may know of it.
@@ -187,22 +179,22 @@ where
         self.lanes.iter().filter_map(of_lane).chain(look).min()
     }
 
-    /// Returns when somebody else changed our tables: see [`Netfilter::disturbed`]. What is told while an answer is due is not lost: that
+    /// Returns when somebody else changed what is ours: see [`DataPlane::disturbed`]. What is told while an answer is due is not lost: that
     /// answer looks at everything.
-    pub async fn disturbed(&mut self) -> Option<TableId> {
+    pub async fn disturbed(&mut self) -> Option<String> {
         let listen = self.stands() && !self.vigilance.pending();
-        match &mut self.netfilter {
-            Some(netfilter) if listen => netfilter.disturbed().await,
+        match &mut self.plane {
+            Some(plane) if listen => plane.disturbed().await,
             _ => std::future::pending().await,
         }
     }
 
     /// Somebody else may have changed a table: everything will be compared. Changes of Services go on being programmed meanwhile.
-    pub fn distrust(&mut self, table: Option<TableId>) {
+    pub fn distrust(&mut self, what: Option<String>) {
         if self.vigilance.heard(Instant::now()) {
-            match table {
-                Some(table) => warn!("somebody changed table {table}; putting it right"),
-                None => debug!("notifications of nftables were lost; comparing everything"),
+            match what {
+                Some(what) => warn!("somebody changed {what}; putting it right"),
+                None => debug!("what others did is not known; comparing everything"),
             }
         }
     }
@@ -237,20 +229,19 @@ where
 
     /// Programs the changes where it is known what stands.
     async fn step(&mut self, tracker: &mut Tracker, now: Instant) {
-        let Some(netfilter) = &mut self.netfilter else { return };
+        let Some(plane) = &mut self.plane else { return };
         let changes = tracker.take_changes();
         self.told.checks.send_if_modified(|told| checks::update(told, &changes, tracker));
+        let holes = checks::ports(&self.told.checks.borrow());
         for lane in &mut self.lanes {
             let Plane::Standing(programmed) = &mut lane.plane else { continue };
             let began = Instant::now();
             let plan = programmed.update(&changes, tracker, now);
-            let transaction = plan.transaction(lane.family, programmed.terms());
-            let result = if transaction.is_empty() { Ok(()) } else { netfilter.apply(&transaction).await };
-            match result {
+            match plane.change(lane.family, &plan, programmed, &holes).await {
                 Ok(()) => {
                     look_at(&self.flows, plan.flows);
                     self.told.synced(lane.family, false, began);
-                    forget_strays(netfilter, lane.family, &plan.stays).await;
+                    plane.forget(lane.family, &plan.stays).await;
                 }
                 Err(error) => {
                     // The usual reason is that somebody changed the table: no complaint unless the comparison fails as well.
@@ -261,13 +252,13 @@ where
         }
     }
 
-    /// Opens nftables if need be. Before everything is compared, others' changes needn't be heard.
-    async fn prepare(&mut self, everything: bool) -> Result<(), Error> {
-        if self.netfilter.is_none() {
-            self.netfilter = Some((self.open)().await?);
+    /// Opens the data plane if need be. Before everything is compared, others' changes needn't be heard.
+    async fn prepare(&mut self, everything: bool) -> Result<(), D::Error> {
+        if self.plane.is_none() {
+            self.plane = Some((self.open)().await?);
         }
-        match &mut self.netfilter {
-            Some(netfilter) if everything => netfilter.unwatch().await,
+        match &mut self.plane {
+            Some(plane) if everything => plane.unwatch().await,
             _ => Ok(()),
         }
     }
@@ -277,11 +268,12 @@ where
         if !everything && !self.lanes.iter().any(|lane| lane.is_due(now)) {
             return;
         }
-        let tables = self.lanes.iter().map(|lane| ruleset::table(lane.family)).collect();
+        let families = self.families();
+        let holes = checks::ports(&self.told.checks.borrow());
         let prepared = self.prepare(everything).await;
         let due = self.lanes.iter_mut().filter(|lane| everything || lane.is_due(now));
-        let netfilter = match (prepared, &mut self.netfilter) {
-            (Ok(()), Some(netfilter)) => netfilter,
+        let plane = match (prepared, &mut self.plane) {
+            (Ok(()), Some(plane)) => plane,
             (Ok(()), None) => return,
             (Err(error), _) => {
                 let lines: Vec<_> = due.filter_map(|lane| lane.failed(&error, Instant::now())).collect();
@@ -291,13 +283,13 @@ where
         };
         for lane in due {
             let began = Instant::now();
-            match adopt(netfilter, lane.family, tracker, self.terms.clone()).await {
-                Ok((programmed, flows, text)) => {
+            match plane.adopt(lane.family, tracker, self.terms.clone(), &holes).await {
+                Ok(Adopted { programmed, flows, text }) => {
                     match lane.plane {
                         Plane::Unknown { .. } => info!("{text}"),
                         Plane::Standing(_) => debug!("{text}"),
                     }
-                    lane.plane = Plane::Standing(programmed);
+                    lane.plane = Plane::Standing(Box::new(programmed));
                     lane.complaint.clear();
                     self.told.synced(lane.family, true, began);
                     look_at(&self.flows, flows);
@@ -310,10 +302,10 @@ where
         }
         if everything {
             self.vigilance.looked(Instant::now());
-            match netfilter.watch(tables).await {
+            match plane.watch(families).await {
                 Ok(false) => {}
                 Ok(true) => {
-                    debug!("nftables changed while everything was compared; comparing once more");
+                    debug!("rules changed while everything was compared; comparing once more");
                     self.vigilance.heard(Instant::now());
                 }
                 Err(error) => warn!("others' changes of Services' tables will be noticed late: {error}"),
@@ -329,81 +321,10 @@ fn look_at(to: &UnboundedSender<Vec<UdpFlows>>, flows: Vec<UdpFlows>) {
     }
 }
 
-/// How often what was learned is read again, because some of it has ended by itself meanwhile and the kernel refuses to remove it twice.
-const TRIES: u32 = 5;
-
-/// Lets clients go whose endpoint is gone. A failure is logged: their connections fail until they have been quiet for a while.
-async fn forget_strays(netfilter: &mut impl Netfilter, family: Family, stays: &[Stays]) {
-    if stays.is_empty() {
-        return;
-    }
-    let mut outcome = Ok(());
-    for _ in 0..TRIES {
-        outcome = forget(netfilter, family, stays).await;
-        if outcome.is_ok() {
-            return;
-        }
-    }
-    if let Err(error) = outcome {
-        warn!(
-            "clients of Services with session affinity may be sent to endpoints that are gone, until they have been quiet for a while: {error}"
-        );
-    }
-}
-
-async fn forget(netfilter: &mut impl Netfilter, family: Family, stays: &[Stays]) -> Result<(), Error> {
-    let (table, set) = (ruleset::table(family), SetId::Affinity.name());
-    let learned = netfilter.elements(&table, set).await?;
-    let mut transaction = crate::nft::Transaction::new(table);
-    affinity::strays(learned, family, stays).into_iter().for_each(|element| transaction.delete_element(&set.into(), element));
-    if transaction.is_empty() { Ok(()) } else { netfilter.apply(&transaction).await }
-}
-
-/// Reads one family's table and puts it right. Returns what is programmed then, and a line that says so.
-async fn adopt(
-    netfilter: &mut impl Netfilter,
-    family: Family,
-    tracker: &Tracker,
-    terms: Arc<Terms>,
-) -> Result<(Box<Programmed>, Vec<UdpFlows>, String), Error> {
-    let start = Instant::now();
-    let observed = observe(netfilter, family).await?;
-    let (mut programmed, plan) = Programmed::build(tracker, &adopt::standing(&observed), family, terms, start);
-    let transaction = adopt::transaction(observed, &plan, &mut programmed);
-    netfilter.apply(&transaction).await?;
-    forget_strays(netfilter, family, &plan.stays).await;
-    let text = format!("Services are programmed in table {}: {} elements, in {:?}", transaction.table, plan.adds.len(), start.elapsed());
-    Ok((Box::new(programmed), plan.flows, text))
-}
-
-async fn observe(netfilter: &mut impl Netfilter, family: Family) -> Result<Observed, Error> {
-    let id = ruleset::table(family);
-    let state = netfilter.table(&id).await?.unwrap_or_default();
-    let replace = Observed { family, table: Table::Replace, elements: HashMap::new(), chains: Vec::new() };
-    if Table::judge(family, &state) == Table::Replace {
-        return Ok(replace);
-    }
-    let mut elements = HashMap::new();
-    for set in SetId::ALL.into_iter().filter(|set| set.is_programmed()) {
-        let exists = state.sets.iter().any(|s| matches!(s, crate::nft::SetState::Known(known) if &*known.name == set.name()));
-        if exists {
-            match netfilter.elements(&id, set.name()).await {
-                Ok(found) => elements.insert(set, found),
-                Err(error @ Error::Malformed { .. }) => {
-                    warn!("table {id}, map {}: {error}; making the table anew", set.name());
-                    return Ok(replace);
-                }
-                Err(error) => return Err(error),
-            };
-        }
-    }
-    let chains = state.chains.iter().filter_map(|state| ChainId::parse(&state.chain.name)).collect();
-    Ok(Observed { family, table: Table::Fits, elements, chains })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nft::Error;
 
     #[test]
     fn a_host_without_nftables_is_said_once_and_asked_once_a_minute() {

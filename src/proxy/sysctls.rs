@@ -42,6 +42,12 @@ pub fn apply(conntrack: &Conntrack) {
     }
 }
 
+/// Lets addresses of localhost be rewritten to others: for node ports on 127.0.0.1. A rule keeps them from coming in from outside
+/// ([`super::iptables::keep_hint`]).
+pub fn route_localhost() {
+    set(Path::new("/proc/sys/net/ipv4/conf/all/route_localnet"), 1, |now| now != 1);
+}
+
 fn set(path: &Path, value: u64, differs: impl Fn(u64) -> bool) {
     let now = std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
     if !now.is_none_or(differs) {
@@ -49,10 +55,9 @@ fn set(path: &Path, value: u64, differs: impl Fn(u64) -> bool) {
     }
     match std::fs::write(path, value.to_string()) {
         Ok(()) => info!("{} is {value} now", path.display()),
-        Err(error) => warn!(
-            "can't set {} to {value}: {error}; set it on the host, or take it out of KubeProxyConfiguration.conntrack",
-            path.display()
-        ),
+        Err(error) => {
+            warn!("can't set {} to {value}: {error}; set it on the host, or take it out of KubeProxyConfiguration", path.display())
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::conntrack::UdpFlows;
 use super::testing::{endpoint_slice, service};
 use super::*;
-use crate::nft::{Fake, Op, TableId, Transaction};
+use crate::nft::{Error, Fake, Netfilter, Op, TableId, Transaction};
 
 mod disturbed;
 mod faults;

@@ -21,6 +21,7 @@ use tokio::time::sleep;
 
 use super::response::Body;
 use super::{connection, listen};
+use crate::config::proxy::Mode;
 use crate::model::service::ServiceName;
 use crate::nft::Family;
 use crate::proxy::Status;
@@ -36,6 +37,8 @@ pub struct ServiceServers {
     pub healthz: SocketAddr,
     /// Where what operators read is served.
     pub metrics: SocketAddr,
+    /// What Services are programmed in.
+    pub mode: Mode,
     /// The proxy.
     pub status: Status,
     /// The node: one that an autoscaler is about to remove takes no new connections from outside.
@@ -52,12 +55,12 @@ impl ServiceServers {
 
     /// Serves for ever.
     pub async fn run(self) {
-        let Self { healthz, metrics, status, node, configz } = self;
+        let Self { healthz, metrics, mode, status, node, configz } = self;
         let (of_health, of_metrics, of_checks) = (status.clone(), status.clone(), status);
         let health =
             serve(healthz, "the health of the Service proxy", move |path| answers::health(path, &of_health, node.borrow().as_deref()));
         let metrics =
-            serve(metrics, "what operators read of the Service proxy", move |path| answers::operators(path, &of_metrics, &configz));
+            serve(metrics, "what operators read of the Service proxy", move |path| answers::operators(path, mode, &of_metrics, &configz));
         tokio::join!(health, metrics, checks(of_checks));
     }
 }

@@ -5,7 +5,8 @@ use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::ChildStdout;
 
 /// Bytes of each of stdout and stderr that are kept; the rest is read and thrown away.
 const KEPT: usize = 1 << 20;
@@ -52,6 +53,34 @@ pub struct Output {
 
 /// Runs `program` with `args`, writes `stdin` to it, and returns when it has ended. Dropping the future kills it.
 pub async fn run(program: &str, args: &[impl AsRef<OsStr>], stdin: &[u8], deadline: Duration) -> Result<Output, Error> {
+    run_with(program, args, stdin, deadline, bounded).await
+}
+
+/// The same for a program that says much: gives each line of its standard output to `line`, and keeps none of it.
+pub async fn run_by_line(
+    program: &str,
+    args: &[impl AsRef<OsStr>],
+    deadline: Duration,
+    mut line: impl FnMut(&str),
+) -> Result<Output, Error> {
+    let read = async |pipe: Option<ChildStdout>| {
+        let mut lines = tokio::io::BufReader::new(pipe.ok_or(io::ErrorKind::BrokenPipe)?).lines();
+        while let Some(text) = lines.next_line().await? {
+            line(&text);
+        }
+        Ok(Vec::new())
+    };
+    run_with(program, args, &[], deadline, read).await
+}
+
+/// Runs a program whose standard output is read by `read`.
+async fn run_with(
+    program: &str,
+    args: &[impl AsRef<OsStr>],
+    stdin: &[u8],
+    deadline: Duration,
+    read: impl AsyncFnOnce(Option<ChildStdout>) -> io::Result<Vec<u8>>,
+) -> Result<Output, Error> {
     let start = |source| Error::Start { program: program.into(), source };
     #[allow(clippy::disallowed_methods, reason = "this is the function that the ban sends everybody to")]
     let mut child = tokio::process::Command::new(program)
@@ -73,7 +102,7 @@ pub async fn run(program: &str, args: &[impl AsRef<OsStr>], stdin: &[u8], deadli
             None => Ok(()),
         }
     };
-    let all = async { tokio::try_join!(feed, bounded(stdout), bounded(stderr), child.wait()) };
+    let all = async { tokio::try_join!(feed, read(stdout), bounded(stderr), child.wait()) };
     match tokio::time::timeout(deadline, all).await {
         Ok(Ok(((), stdout, stderr, status))) => Ok(Output { status, stdout, stderr }),
         Ok(Err(source)) => Err(Error::Pipe { program: program.into(), source }),
@@ -110,6 +139,14 @@ mod tests {
         let out = run("sh", &["-c", "head -c 3000000 /dev/zero"], &[0; 100_000], LONG).await.unwrap();
         assert!(out.status.success());
         assert_eq!(out.stdout.len(), KEPT);
+    }
+
+    #[tokio::test]
+    async fn long_output_comes_by_line() {
+        let mut lines = Vec::new();
+        let out = run_by_line("sh", &["-c", "seq 300000; exit 2"], LONG, |line| lines.push(line.to_owned())).await.unwrap();
+        assert_eq!((out.status.code(), out.stdout.len()), (Some(2), 0));
+        assert_eq!((lines.len(), lines.first().map(String::as_str)), (300_000, Some("1")));
     }
 
     #[tokio::test]

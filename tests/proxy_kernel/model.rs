@@ -10,7 +10,7 @@ use kubelet_rs::nft::Family;
 use crate::dice::Dice;
 use crate::host::{list, normal};
 use crate::place::eventually;
-use crate::world::{World, address, cluster_ip};
+use crate::world::{Mode, World, address, cluster_ip};
 
 /// A ruleset without who has which place, without what clients taught it, and without the order in which chains were made.
 pub fn comparable(ruleset: &str) -> Vec<String> {
@@ -72,5 +72,71 @@ fn a_thousand_edits_lead_where_a_fresh_start_leads() {
         let want = comparable(&world.fresh(services.into_values().collect(), slices.into_values().collect()));
         assert!(want.len() > 100, "{want:#?}");
         eventually("the kernel holds what a fresh start would make", || comparable(&list()), |now| *now == want);
+    });
+}
+
+const TREES: [&str; 5] = ["KUBE-SVC-BY-", "KUBE-SVC-PORT-", "KUBE-NO-EP-", "KUBE-NO-XEP-", "KUBE-NO-NP-"];
+const ROOTS: [&str; 4] = ["KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-EXTERNAL-SERVICES", "KUBE-EXTERNAL-NODEPORTS"];
+
+/// In iptables mode a fresh start writes everything, whatever stands: it must not change anything.
+#[test]
+fn edits_in_iptables_lead_where_a_fresh_start_leads() {
+    World::test_in(Mode::Iptables, Family::Ip, |mut world| {
+        let mut dice = Dice(3);
+        let ours = |world: &World| -> Vec<String> {
+            let rules = world.rules();
+            let mut lines: Vec<_> = normal(&rules)
+                .into_iter()
+                // Who has which place depends on who was there before.
+                .filter(|line| !line.starts_with('#') && !line.contains("DNAT") && !line.contains("statistic") && !line.contains("recent"))
+                // So does how many chains lead to a frontend.
+                .filter(|line| !TREES.iter().any(|tree| line.contains(&format!("-j {tree}")) || line.starts_with(&format!(":{tree}"))))
+                .map(|line| match TREES.iter().find_map(|tree| line.strip_prefix(&format!("-A {tree}"))) {
+                    Some(rest) => rest.split_once(' ').map_or(rest, |(_, rule)| rule).to_owned(),
+                    None => line.split(" [").next().unwrap_or_default().to_owned(),
+                })
+                .map(|line| match ROOTS.iter().find_map(|root| line.strip_prefix(&format!("-A {root} "))) {
+                    Some(rule) => rule.to_owned(),
+                    None => line,
+                })
+                .collect();
+            lines.sort();
+            lines
+        };
+        world.start(vec![], vec![]);
+        let (mut services, mut slices) = (BTreeMap::new(), BTreeMap::new());
+        for _ in 0..150 {
+            let n = dice.roll(40) as u16 + 1;
+            if dice.roll(2) == 0 {
+                let mut service = world.make_service(n, [0, 30000 + n][dice.roll(2) as usize]);
+                dice.dress(&mut service, Family::Ip, n);
+                if dice.roll(5) == 0 {
+                    services.remove(&n);
+                    world.service(WatchEvent::Deleted(service));
+                } else {
+                    services.insert(n, service.clone());
+                    world.service(WatchEvent::Applied(service));
+                }
+            } else {
+                let mut slice = world.make_slice(n, &[]);
+                for pod in [1, 2] {
+                    if dice.roll(3) == 0 {
+                        continue;
+                    }
+                    let local = dice.often(5);
+                    slice.endpoints.push(dice.endpoint(address(Family::Ip, pod, 1), local));
+                }
+                slices.insert(n, slice.clone());
+                world.slice(WatchEvent::Applied(slice));
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        world.settle();
+        let before = ours(&world);
+        assert!(before.len() > 200, "{before:#?}");
+        world.start(services.into_values().collect(), slices.into_values().collect());
+        std::thread::park_timeout(Duration::from_millis(500));
+        world.settle();
+        assert_eq!(ours(&world), before);
     });
 }

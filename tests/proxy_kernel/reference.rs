@@ -12,7 +12,7 @@ use kubelet_rs::proxy::terms::{LocalTraffic, Terms};
 
 use crate::dice::Dice;
 use crate::place::{Answer, ask_within, eventually};
-use crate::world::{FAMILIES, World, address};
+use crate::world::{KINDS, Mode, World, address};
 
 const SERVICES: u16 = 4;
 
@@ -129,14 +129,14 @@ fn ways(family: Family, service: &Service, client: Client) -> Vec<(Way, SocketAd
 fn packets_do_what_the_reference_says() {
     // Side by side: clients on the node take a second to notice a refusal.
     std::thread::scope(|threads| {
-        for family in FAMILIES {
-            threads.spawn(move || packets_of(family));
+        for (mode, family) in KINDS {
+            threads.spawn(move || packets_of(mode, family));
         }
     });
 }
 
-fn packets_of(family: Family) {
-    World::test(family, move |mut world| {
+fn packets_of(mode: Mode, family: Family) {
+    World::test_in(mode, family, move |mut world| {
         let mut dice = Dice(if family == Family::Ip { 7 } else { 11 });
         let told_apart = family == Family::Ip;
         let local = if told_apart { LocalTraffic::Interface("link1".into()) } else { LocalTraffic::Unknown };
@@ -160,8 +160,13 @@ fn packets_of(family: Family) {
                 state.push((service, slice));
             }
             let (services, slices): (Vec<_>, Vec<_>) = state.iter().cloned().unzip();
-            let want = crate::model::comparable(&world.fresh_under(world.terms(), services, slices));
-            eventually("it is programmed", || crate::model::comparable(&crate::host::list()), |now| *now == want);
+            match mode {
+                Mode::Nftables => {
+                    let want = crate::model::comparable(&world.fresh_under(world.terms(), services, slices));
+                    eventually("it is programmed", || crate::model::comparable(&crate::host::list()), |now| *now == want);
+                }
+                Mode::Iptables => world.settle(),
+            }
             for (service, slice) in &state {
                 for client in [Client::Pod, Client::Node, Client::Outside] {
                     for (way, to) in ways(family, service, client) {
@@ -174,9 +179,9 @@ fn packets_of(family: Family) {
                         let sticky = service.traffic().affinity.is_some();
                         if let Err(got) = seen(&world, client, to, &want, sticky) {
                             panic!(
-                                "{family}, step {step}: {client:?} → {way:?} of {service:#?}\nwith {:#?}:\nwant {want:?}, got {got}\n{}",
+                                "{mode:?}, {family}, step {step}: {client:?} → {way:?} of {service:#?}\nwith {:#?}:\nwant {want:?}, got {got}\n{}",
                                 slice.endpoints,
-                                crate::host::list()
+                                world.rules()
                             );
                         }
                         let kind = match want {
@@ -189,7 +194,7 @@ fn packets_of(family: Family) {
                 }
             }
         }
-        println!("{family}: {checks:?}");
+        println!("{mode:?}, {family}: {checks:?}");
         assert!(checks.len() == 3 && checks.values().all(|count| *count > 2), "{checks:?}");
     });
 }

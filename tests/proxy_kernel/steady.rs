@@ -8,12 +8,12 @@ use kubelet_rs::api::WatchEvent;
 use tokio::time::Instant;
 
 use crate::place::{ask, eventually, open, succeeds};
-use crate::world::{FAMILIES, World};
+use crate::world::{KINDS, World};
 
 #[test]
 fn no_new_connection_fails_while_endpoints_come_and_go() {
-    for family in FAMILIES {
-        World::test(family, move |mut world| {
+    for (mode, family) in KINDS {
+        World::test_in(mode, family, move |mut world| {
             // Pod 1 always serves; the number of endpoints and their places change all the time.
             world.start(vec![world.make_service(1, 0)], vec![world.make_slice(1, &[1, 2])]);
             let vip = world.vip(1);
@@ -49,14 +49,14 @@ fn no_new_connection_fails_while_endpoints_come_and_go() {
 
 #[test]
 fn a_restart_is_not_noticed() {
-    for family in FAMILIES {
-        World::test(family, move |mut world| {
+    for (mode, family) in KINDS {
+        World::test_in(mode, family, move |mut world| {
             let state = |world: &World| (vec![world.make_service(1, 30080)], vec![world.make_slice(1, &[1, 2])]);
             let (services, slices) = state(&world);
             world.start(services, slices);
             let vip = world.vip(1);
             let (mut stream, _) = succeeds("the Service works", || open(vip));
-            let before = crate::host::normal(&crate::host::list());
+            let before = crate::host::normal(&world.rules());
             for _ in 0..20 {
                 let (services, slices) = state(&world);
                 world.start(services, slices);
@@ -67,7 +67,7 @@ fn a_restart_is_not_noticed() {
                     stream.read_exact(&mut [0; 10]).unwrap();
                 }
             }
-            eventually("the rules are the same", || crate::host::normal(&crate::host::list()), |now| *now == before);
+            eventually("the rules are the same", || crate::host::normal(&world.rules()), |now| *now == before);
         });
     }
 }

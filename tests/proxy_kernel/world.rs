@@ -6,8 +6,11 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use kubelet_rs::api::WatchEvent;
+use kubelet_rs::iptables::Programs;
 use kubelet_rs::model::service::{Endpoint, EndpointPort, EndpointSlice, Protocol, Service, ServiceName, ServicePort};
 use kubelet_rs::nft::{self, Family};
+use kubelet_rs::proxy::iptables::{Options, Rules};
+use kubelet_rs::proxy::metrics::Metrics;
 use kubelet_rs::proxy::{Proxy, conntrack, terms::Terms};
 use kubelet_rs::sys::netns;
 use tokio::runtime::{Builder, Runtime};
@@ -15,9 +18,20 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::host::run;
-use crate::place::Place;
+use crate::place::{Place, eventually};
 
 pub const FAMILIES: [Family; 2] = [Family::Ip, Family::Ip6];
+
+/// What Services are programmed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Nftables,
+    Iptables,
+}
+
+/// Both modes, both families.
+pub const KINDS: [(Mode, Family); 4] =
+    [(Mode::Nftables, Family::Ip), (Mode::Nftables, Family::Ip6), (Mode::Iptables, Family::Ip), (Mode::Iptables, Family::Ip6)];
 
 /// Address `host` of link `link`: the host has 254 on each, who is at the other end has 1. Links 1 and 2 are pods, 3 is outside.
 pub fn address(family: Family, link: u8, host: u8) -> IpAddr {
@@ -44,6 +58,7 @@ pub fn cluster_ip(family: Family, n: u16) -> IpAddr {
 }
 
 pub struct World {
+    pub mode: Mode,
     pub family: Family,
     /// Pods 1 and 2 and the client outside, at the ends of links 1 to 3.
     pub ends: [Place; 3],
@@ -55,12 +70,18 @@ struct Watches {
     terms: watch::Sender<Terms>,
     services: UnboundedSender<WatchEvent<Service>>,
     slices: UnboundedSender<WatchEvent<EndpointSlice>>,
+    metrics: watch::Receiver<Metrics>,
     task: JoinHandle<()>,
 }
 
 impl World {
-    /// Runs a test on the host.
+    /// Runs a test on the host, with nftables.
     pub fn test(family: Family, test: impl FnOnce(Self) + Send + 'static) {
+        Self::test_in(Mode::Nftables, family, test);
+    }
+
+    /// Runs a test on the host.
+    pub fn test_in(mode: Mode, family: Family, test: impl FnOnce(Self) + Send + 'static) {
         netns::in_new_namespace(move || {
             run("ip", &["link", "set", "lo", "up"]);
             // An address of the namespace's own: these files belong to the reader's namespace.
@@ -79,7 +100,7 @@ impl World {
             let outside = address(family, 3, 1).to_string();
             run("ip", &[flag(family), "route", "add", "default", "via", &outside]);
             let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-            test(Self { family, ends, runtime, proxy: None });
+            test(Self { mode, family, ends, runtime, proxy: None });
         })
         .expect("a network namespace of one's own: these tests need root");
     }
@@ -96,12 +117,46 @@ impl World {
             let _ = self.runtime.block_on(old.task);
         }
         let (terms, terms_out) = watch::channel(terms);
-        let proxy = Proxy::new(nft::Kernel::open, conntrack::Kernel, FAMILIES.to_vec(), terms_out);
         let ((services_in, services_out), (slices_in, slices_out)) = (unbounded(), unbounded());
-        let task = self.runtime.spawn(proxy.run(services_out.boxed(), slices_out.boxed()));
-        self.proxy = Some(Watches { terms, services: services_in, slices: slices_in, task });
+        let (metrics, task) = match self.mode {
+            Mode::Nftables => {
+                let proxy = Proxy::new(nft::Kernel::open, conntrack::Kernel, FAMILIES.to_vec(), terms_out);
+                (proxy.status().metrics, self.runtime.spawn(proxy.run(services_out.boxed(), slices_out.boxed())))
+            }
+            Mode::Iptables => {
+                let options = Options { localhost_node_ports: true, drop_invalid: true };
+                let open = move || async move { Ok(Rules::new(Programs::open().await?, options)) };
+                let proxy = Proxy::new(open, conntrack::Kernel, FAMILIES.to_vec(), terms_out);
+                (proxy.status().metrics, self.runtime.spawn(proxy.run(services_out.boxed(), slices_out.boxed())))
+            }
+        };
+        self.proxy = Some(Watches { terms, services: services_in, slices: slices_in, metrics, task });
         self.service(WatchEvent::Snapshot(services));
         self.slice(WatchEvent::Snapshot(slices));
+    }
+
+    /// Waits until all that was told is programmed.
+    pub fn settle(&self) {
+        // Without what clients taught the kernel: that has times which run.
+        let rules = || (crate::model::comparable(&self.rules()), self.proxy.as_ref().unwrap().metrics.borrow().pending);
+        let mut before = rules();
+        eventually(
+            "everything is programmed",
+            || {
+                std::thread::park_timeout(Duration::from_millis(60));
+                let now = rules();
+                (std::mem::replace(&mut before, now.clone()) == now, now.1)
+            },
+            |(quiet, pending)| *quiet && *pending == 0,
+        );
+    }
+
+    /// What stands.
+    pub fn rules(&self) -> String {
+        match self.mode {
+            Mode::Nftables => crate::host::list(),
+            Mode::Iptables => run("iptables-save", &[]) + &run("ip6tables-save", &[]),
+        }
     }
 
     pub fn set_terms(&self, terms: Terms) {

@@ -18,9 +18,23 @@ use crate::model::prefix::Prefix;
 
 pub(super) use schema::PROXY;
 
+/// What Services are programmed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The kernel's nftables. Also if nothing is said: upstream takes iptables then, which does the same slower.
+    Nftables,
+    /// Rules of the host's iptables.
+    Iptables {
+        /// Node ports answer on 127.0.0.1 as well.
+        localhost_node_ports: bool,
+    },
+}
+
 /// The settings of the Service proxy, complete and checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProxyConfiguration {
+    /// What Services are programmed in.
+    pub mode: Mode,
     /// Where `/healthz` and `/livez` are served.
     pub healthz: SocketAddr,
     /// Where `/metrics` and what is for operators are served.
@@ -89,8 +103,8 @@ impl ProxyConfiguration {
 
 impl Default for ProxyConfiguration {
     fn default() -> Self {
-        let (mut problems, mut warnings) = (Vec::new(), Vec::new());
-        complete(Map::new(), &mut problems, &mut warnings)
+        let mut problems = Vec::new();
+        complete(Map::new(), &mut problems)
     }
 }
 
@@ -99,7 +113,7 @@ const METRICS_PORT: u16 = 10249;
 
 /// Completes a document that was compared with the schema, and checks the rules that look at more than one field. Lines about what is wrong
 /// are added to `problems`.
-pub(super) fn complete(document: Map<String, Value>, problems: &mut Vec<String>, warnings: &mut Vec<String>) -> ProxyConfiguration {
+pub(super) fn complete(document: Map<String, Value>, problems: &mut Vec<String>) -> ProxyConfiguration {
     let mut effective = Map::new();
     // Nulls, which kubeadm writes for what it leaves open, are the same as nothing.
     super::document::merge(&mut effective, document);
@@ -115,14 +129,16 @@ pub(super) fn complete(document: Map<String, Value>, problems: &mut Vec<String>,
     let healthz = socket(&view, "healthzBindAddress", (everywhere, HEALTHZ_PORT), &mut found);
     let metrics = socket(&view, "metricsBindAddress", (local, METRICS_PORT), &mut found);
     let mode = view.text("mode");
-    match mode {
-        "ipvs" => found.push("mode: ipvs is deprecated upstream and not offered here; take nftables, or leave mode out".to_owned()),
-        "iptables" => warnings.push("mode: iptables is not offered yet; Services are programmed with nftables, which clients can't tell apart but for node ports on localhost".to_owned()),
-        _ => {}
+    if mode == "ipvs" {
+        found.push("mode: ipvs is deprecated upstream and not offered here; take nftables, or leave mode out".to_owned());
     }
     let of_mode = if mode == "nftables" { "nftables" } else { "iptables" };
     let bit = view.int(&format!("{of_mode}.masqueradeBit"));
     let configuration = ProxyConfiguration {
+        mode: match mode {
+            "iptables" => Mode::Iptables { localhost_node_ports: view.is_on("iptables.localhostNodePorts") },
+            _ => Mode::Nftables,
+        },
         healthz,
         metrics,
         hard_fail: view.is_on("bindAddressHardFail"),

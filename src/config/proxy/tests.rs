@@ -1,18 +1,18 @@
 use super::*;
 use crate::config::check;
 
-fn read(document: Value) -> (ProxyConfiguration, Vec<String>, Vec<String>) {
+fn read(document: Value) -> (ProxyConfiguration, Vec<String>) {
     let Value::Object(mut object) = document else { panic!("an object") };
-    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+    let mut problems = Vec::new();
     check::fields(&mut object, PROXY, "", &mut problems);
-    let configuration = complete(object, &mut problems, &mut warnings);
-    (configuration, problems, warnings)
+    let configuration = complete(object, &mut problems);
+    (configuration, problems)
 }
 
 #[test]
 fn nothing_said_means_what_upstream_means() {
-    let (configuration, problems, warnings) = read(json!({}));
-    assert_eq!((problems.as_slice(), warnings.as_slice()), (&[][..], &[][..]));
+    let (configuration, problems) = read(json!({}));
+    assert_eq!(problems, Vec::<String>::new());
     assert_eq!(configuration, ProxyConfiguration::default());
     assert_eq!((configuration.healthz.to_string(), configuration.metrics.to_string()), ("0.0.0.0:10256".into(), "127.0.0.1:10249".into()));
     assert_eq!((configuration.masquerade_bit, configuration.masquerade_all), (14, false));
@@ -26,7 +26,7 @@ fn nothing_said_means_what_upstream_means() {
 /// As in the ConfigMap `kube-system/kube-proxy` of a kubeadm cluster.
 #[test]
 fn what_kubeadm_writes() {
-    let (configuration, problems, _) = read(json!({
+    let (configuration, problems) = read(json!({
         "bindAddress": "0.0.0.0", "bindAddressHardFail": false,
         "clientConnection": {"acceptContentTypes": "", "burst": 0, "contentType": "", "kubeconfig": "/var/lib/kube-proxy/kubeconfig.conf", "qps": 0},
         "clusterCIDR": "10.244.0.0/16,fd00:244::/48", "configSyncPeriod": "0s",
@@ -50,7 +50,7 @@ fn what_kubeadm_writes() {
 
 #[test]
 fn each_setting_reaches_its_place() {
-    let (c, problems, _) = read(json!({
+    let (c, problems) = read(json!({
         "mode": "nftables", "bindAddress": "::", "healthzBindAddress": "127.0.0.1", "metricsBindAddress": "[::1]:9000",
         "nftables": {"masqueradeAll": true, "masqueradeBit": 3}, "detectLocalMode": "InterfaceNamePrefix",
         "detectLocal": {"interfaceNamePrefix": "cali"}, "conntrack": {"udpTimeout": "90s", "maxPerCore": 0},
@@ -64,7 +64,7 @@ fn each_setting_reaches_its_place() {
 
 #[test]
 fn mistakes_are_all_named() {
-    let (_, problems, _) = read(json!({
+    let (_, problems) = read(json!({
         "mode": "ipvs", "healthzBindAddress": "x:1", "metricsBindAddress": "127.0.0.1:0", "clusterCIDR": "10.0.0.0/8,10.1.0.0/16,x",
         "nodePortAddresses": ["primary", "10.0.0.1"], "iptables": {"masqueradeBit": 32}, "nftable": {},
         "featureGates": {"NoSuchGate": true},
@@ -84,8 +84,18 @@ fn mistakes_are_all_named() {
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }
-    let (_, problems, _) = read(json!({"detectLocalMode": "BridgeInterface"}));
+    let (_, problems) = read(json!({"detectLocalMode": "BridgeInterface"}));
     assert!(problems[0].contains("detectLocal.bridgeInterface"), "{problems:?}");
-    let (_, _, warnings) = read(json!({"mode": "iptables"}));
-    assert_eq!(warnings.len(), 1);
+}
+
+#[test]
+fn modes() {
+    let mode = |document| read(document).0.mode;
+    assert_eq!(mode(json!({})), Mode::Nftables);
+    assert_eq!(mode(json!({"mode": "nftables"})), Mode::Nftables);
+    assert_eq!(mode(json!({"mode": "iptables"})), Mode::Iptables { localhost_node_ports: true });
+    assert_eq!(
+        mode(json!({"mode": "iptables", "iptables": {"localhostNodePorts": false}})),
+        Mode::Iptables { localhost_node_ports: false }
+    );
 }

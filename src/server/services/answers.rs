@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::Node;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::config::proxy::Mode;
 use crate::model::clock::{self, Clock};
 use crate::model::service::ServiceName;
 use crate::proxy::Status;
@@ -51,10 +52,13 @@ pub fn check(id: &ServiceName, status: &Status) -> Response<Body> {
 }
 
 /// What operators read.
-pub fn operators(path: &str, status: &Status, configz: &Value) -> Response<Body> {
+pub fn operators(path: &str, mode: Mode, status: &Status, configz: &Value) -> Response<Body> {
     match path {
         "/healthz" | "/livez" => response::text(StatusCode::OK, "ok"),
-        "/proxyMode" => response::text(StatusCode::OK, "nftables"),
+        "/proxyMode" => match mode {
+            Mode::Nftables => response::text(StatusCode::OK, "nftables"),
+            Mode::Iptables { .. } => response::text(StatusCode::OK, "iptables"),
+        },
         "/configz" => response::json(configz.to_string()),
         "/metrics" => response::text(StatusCode::OK, status.metrics.borrow().text()),
         _ => not_found(),
