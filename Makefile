@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup suites demo test check bench conformance clean-lab
 
-# Tests of the real parts wait more than they compute: more of them than cores.
+# Tests of the real parts, and those with real packets, wait more than they compute: more of them than cores.
 LAB_TEST_THREADS ?= 6
 
 cache := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kubelet-rs
@@ -15,7 +15,7 @@ rust_of_lints := 1.95
 deny_version := 0.20.2
 deny := $(cache)/bin/cargo-deny-$(deny_version)/bin/cargo-deny
 # Test programs by name: tests/x.rs or tests/x/main.rs.
-programs_in = $(addprefix --test ,$(sort $(basename $(notdir $(wildcard $(1)/*.rs))) $(notdir $(patsubst %/main.rs,%,$(wildcard $(1)/*/main.rs)))))
+programs_in = $(addprefix --test=,$(sort $(basename $(notdir $(wildcard $(1)/*.rs))) $(notdir $(patsubst %/main.rs,%,$(wildcard $(1)/*/main.rs)))))
 quick_tests := $(call programs_in,tests)
 lab_tests := $(call programs_in,integration/tests)
 
@@ -44,7 +44,8 @@ check: setup $(deny) ## formatting, lints, licences: no warnings (lints: with th
 
 test: check suites ## everything: checks, unit tests, in-process tests, then the real parts; ends with a count
 	@set -o pipefail; log=$$(mktemp); \
-	{ cargo test --workspace --lib --bins $(quick_tests) && \
+	{ cargo test --workspace --lib --bins $(filter-out --test=proxy_kernel,$(quick_tests)) && \
+	  cargo test --test proxy_kernel -- --test-threads=$(LAB_TEST_THREADS) && \
 	  cargo build --workspace --profile lab --bins && \
 	  cargo test --workspace --no-fail-fast $(lab_tests) -- --test-threads=$(LAB_TEST_THREADS); } 2>&1 | tee $$log; \
 	status=$$?; [ ! -x $(target)/lab/lab ] || $(target)/lab/lab sweep; integration/count-tests.sh $$log || status=1; rm -f $$log; exit $$status

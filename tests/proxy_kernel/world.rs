@@ -155,7 +155,11 @@ impl World {
     pub fn rules(&self) -> String {
         match self.mode {
             Mode::Nftables => crate::host::list(),
-            Mode::Iptables => run("iptables-save", &[]) + &run("ip6tables-save", &[]),
+            Mode::Iptables => {
+                let all = run("iptables-save", &[]) + &run("ip6tables-save", &[]);
+                // Comments have the time.
+                all.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect()
+            }
         }
     }
 
