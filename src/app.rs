@@ -2,11 +2,13 @@
 //!
 //! In: arguments. Out: an exit code. Owns: the order in which the parts start. Survives a restart: nothing.
 
+mod alone;
 mod logging;
 mod services;
 mod settings;
 
 use std::ffi::OsString;
+use std::future::Future;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -55,8 +57,10 @@ const TRIM: Duration = Duration::from_secs(120);
 
 /// Runs the agent with the given arguments (without the program's own name).
 pub fn main(args: Vec<OsString>) -> ExitCode {
-    if args.first().is_some_and(|first| first == "cleanup") {
-        return services::cleanup(args.get(1));
+    match args.first().and_then(|first| first.to_str()) {
+        Some("cleanup") => return services::cleanup(args.get(1..).unwrap_or_default()),
+        Some("proxy") => return alone::main(args.into_iter().skip(1).collect()),
+        _ => {}
     }
     let config = match config::load(args) {
         Ok(Invocation::Run(config)) => config,
@@ -78,6 +82,11 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
+    block_on(run(*config))
+}
+
+/// Runs what the agent does on its one thread, to its end.
+fn block_on(work: impl Future<Output = Result<(), StartError>>) -> ExitCode {
     process::use_one_arena();
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build();
     let tokio = match tokio {
@@ -87,7 +96,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = match tokio.block_on(run(*config)) {
+    let code = match tokio.block_on(work) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -103,21 +112,27 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 type StartError = Box<dyn std::error::Error>;
 
 async fn run(mut config: Config) -> Result<(), StartError> {
-    let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut tasks = JoinSet::new();
+    let stop = until_told_to_stop();
+    tokio::pin!(stop);
     tokio::select! {
         result = start(&mut config, &mut tasks) => result?,
-        _ = stop.0.recv() => return Ok(()),
-        _ = stop.1.recv() => return Ok(()),
+        result = &mut stop => return result,
     }
     if let Err(error) = notify::send("READY=1") {
         tracing::warn!(%error, "Can't tell systemd that the agent is up; a unit of Type=notify will be stopped");
     }
-    tokio::select! {
-        _ = stop.0.recv() => tracing::info!("Told to stop; pods and Services go on without the agent"),
-        _ = stop.1.recv() => tracing::info!("Interrupted; pods and Services go on without the agent"),
-    }
     // Tasks end where they stand: the next start finds out what is there. That is the same as after a kill.
+    stop.await
+}
+
+/// Ends when somebody wants the agent to end.
+async fn until_told_to_stop() -> Result<(), StartError> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("Told to stop; pods and Services go on without the agent"),
+        _ = interrupt.recv() => tracing::info!("Interrupted; pods and Services go on without the agent"),
+    }
     Ok(())
 }
 
@@ -166,7 +181,9 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
         addresses,
         not_ready: not_ready.clone(),
     });
-    let services = services::start(config, &api, facts.ips.clone(), node.node(), tasks)?;
+    let asked =
+        services::Asked { proxy: &config.proxy, serve: config.options.service_proxy, chains: config.kubelet.make_iptables_util_chains };
+    let services = services::start(asked, &api, facts.ips.clone(), node.node(), tasks)?;
 
     let version = reach_runtime(runtime.as_ref(), &endpoint).await;
     match runtime.cgroup_driver().await {

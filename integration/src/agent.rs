@@ -11,7 +11,7 @@ use crate::network::{CLUSTER_DNS, NodeNet, POD_CIDRS};
 use crate::process::Spec;
 use crate::tools::{Tools, kubelet_rs};
 
-/// Chooses the agent of the tests: `kubelet-rs` (the default) or `upstream`.
+/// Chooses the agent of the tests: `kubelet-rs` (the default), `upstream` or `beside`.
 pub const AGENT_VARIABLE: &str = "LAB_AGENT";
 
 /// Which agent the nodes run.
@@ -21,6 +21,8 @@ pub enum Agent {
     KubeletRs(PathBuf),
     /// kubelet, and kube-proxy in nftables mode.
     Upstream,
+    /// Upstream's kubelet, and this binary as the Service proxy alone.
+    Beside(PathBuf),
 }
 
 impl Agent {
@@ -29,12 +31,13 @@ impl Agent {
         Self::named(&std::env::var(AGENT_VARIABLE).unwrap_or_default())
     }
 
-    /// `kubelet-rs`, also where nothing is said, or `upstream`.
+    /// `kubelet-rs`, also where nothing is said, `upstream` or `beside`.
     pub fn named(name: &str) -> Result<Self> {
         match name {
             "kubelet-rs" | "" => Ok(Self::KubeletRs(kubelet_rs()?)),
             "upstream" => Ok(Self::Upstream),
-            other => Err(Error::Other(format!("no agent is called {other:?}: it can be kubelet-rs or upstream"))),
+            "beside" => Ok(Self::Beside(kubelet_rs()?)),
+            other => Err(Error::Other(format!("no agent is called {other:?}: it can be kubelet-rs, upstream or beside"))),
         }
     }
 }
@@ -81,14 +84,17 @@ pub fn specs(agent: &Agent, tools: &Tools, facts: &NodeFacts<'_>) -> Result<Vec<
             write(&config, &format!("{}---\n{}", kubelet_configuration(facts, &resolv_conf), proxy_configuration(facts)))?;
             Ok(vec![Spec::new(facts.node, binary, arguments)])
         }
-        Agent::Upstream => {
+        Agent::Upstream | Agent::Beside(_) => {
             write(&config, &kubelet_configuration(facts, &resolv_conf))?;
             let proxy = facts.folder.join("kube-proxy.yaml");
             write(&proxy, &proxy_configuration(facts))?;
-            Ok(vec![
-                Spec::new(facts.node, tools.kubernetes("kubelet"), arguments),
-                Spec::new(&format!("{}-kube-proxy", facts.node), tools.kubernetes("kube-proxy"), [format!("--config={}", proxy.display())]),
-            ])
+            let settings = format!("--config={}", proxy.display());
+            let name = format!("{}-kube-proxy", facts.node);
+            let proxy = match agent {
+                Agent::Beside(binary) => Spec::new(&name, binary, ["proxy", &settings]),
+                _ => Spec::new(&name, tools.kubernetes("kube-proxy"), [settings]),
+            };
+            Ok(vec![Spec::new(facts.node, tools.kubernetes("kubelet"), arguments), proxy])
         }
     }
 }

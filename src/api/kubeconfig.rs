@@ -102,6 +102,9 @@ pub enum Problem {
     /// The file can't be read.
     #[error("can't be read: {0}; name the right file with --kubeconfig, or join this node to a cluster first (kubeadm join writes it)")]
     Unreadable(std::io::Error),
+    /// No kubeconfig was named, and this is no pod.
+    #[error("is for pods, and this is none; name a kubeconfig with --kubeconfig, or in clientConnection.kubeconfig of the config file")]
+    NotInCluster,
     /// No YAML, or not of this kind.
     #[error("is not a valid kubeconfig: {0}; write it anew (kubeadm init phase kubeconfig kubelet, or kubeadm join)")]
     Malformed(String),
@@ -169,6 +172,33 @@ pub enum Problem {
 /// Reads the kubeconfig's current context. Paths in it are relative to its directory.
 pub fn load(file: &Path) -> Result<Access, KubeconfigError> {
     read(file).map_err(|problem| KubeconfigError { file: file.to_owned(), problem })
+}
+
+/// Where the API server and a pod's own token are, in a pod.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// Access as a pod of the cluster has it. `variable` reads the environment.
+pub fn in_cluster(variable: impl Fn(&str) -> Option<String>) -> Result<Access, KubeconfigError> {
+    in_cluster_at(Path::new(SERVICE_ACCOUNT), variable)
+}
+
+fn in_cluster_at(dir: &Path, variable: impl Fn(&str) -> Option<String>) -> Result<Access, KubeconfigError> {
+    let read = || {
+        let given = |name| variable(name).filter(|value| !value.is_empty());
+        let (host, port) = given("KUBERNETES_SERVICE_HOST").zip(given("KUBERNETES_SERVICE_PORT")).ok_or(Problem::NotInCluster)?;
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        let server = format!("https://{host}:{port}");
+        let ca = Pem::read("certificate-authority", dir.join("ca.crt"))?;
+        Ok(Access {
+            server: server.parse().map_err(|_| Problem::Server { cluster: "of this pod".to_owned(), server })?,
+            server_name: None,
+            ca_source: ca.place.clone(),
+            ca: ca.certificates()?,
+            identity: None,
+            token: Some(Token::File(dir.join("token"))),
+        })
+    };
+    read().map_err(|problem| KubeconfigError { file: dir.to_owned(), problem })
 }
 
 fn read(path: &Path) -> Result<Access, Problem> {

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::StartError;
 use crate::api::Api;
-use crate::config::Config;
+use crate::config::ProxyConfiguration;
 use crate::config::proxy::Mode;
 use crate::nft::Family;
 use crate::proxy::health::Health;
@@ -29,24 +29,44 @@ use crate::{iptables, nft};
 /// How long Services wait for the Node object at start.
 const NODE_WAIT: Duration = Duration::from_secs(3);
 
+/// What is wanted.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The settings.
+    pub proxy: &'a ProxyConfiguration,
+    /// Whether Services are programmed. Otherwise they are only known.
+    pub serve: bool,
+    /// Whether the chains are kept that a kubelet keeps for other programs.
+    pub chains: bool,
+}
+
+/// Settings of the kernel that Services need.
+pub fn prepare(proxy: &ProxyConfiguration) {
+    sysctls::apply(&proxy.conntrack);
+    if proxy.mode == (Mode::Iptables { localhost_node_ports: true }) {
+        sysctls::route_localhost();
+    }
+}
+
 /// Starts the Service proxy. It needs the Node object from the rest, and the rest only its list of Services.
 pub fn start(
-    config: &Config,
+    asked: Asked<'_>,
     api: &Arc<dyn Api>,
     ips: Vec<IpAddr>,
     node: watch::Receiver<Option<Arc<Node>>>,
     tasks: &mut JoinSet<()>,
 ) -> Result<Catalog, StartError> {
-    let localhost = matches!(config.proxy.mode, Mode::Iptables { localhost_node_ports: true }) && config.options.service_proxy;
-    if config.kubelet.make_iptables_util_chains || localhost {
+    let Asked { proxy, serve, chains } = asked;
+    let localhost = serve && proxy.mode == (Mode::Iptables { localhost_node_ports: true });
+    if chains || localhost {
         tasks.spawn(keep_hint(iptables::Programs, hostcheck::families()));
     }
-    let surroundings = Surroundings::new(config.proxy.clone(), ips);
-    let parts = Start { config, api, node, tasks };
-    match config.proxy.mode {
+    let surroundings = Surroundings::new(proxy.clone(), ips);
+    let parts = Start { proxy, serve, api, node, tasks };
+    match proxy.mode {
         Mode::Nftables => parts.start(nft::Kernel::open, surroundings),
         Mode::Iptables { localhost_node_ports } => {
-            let options = Options { localhost_node_ports, drop_invalid: !config.proxy.conntrack.tcp_be_liberal };
+            let options = Options { localhost_node_ports, drop_invalid: !proxy.conntrack.tcp_be_liberal };
             let open = move || async move { Ok(Rules::new(iptables::Programs::open().await?, options)) };
             parts.start(open, surroundings)
         }
@@ -54,7 +74,8 @@ pub fn start(
 }
 
 struct Start<'a> {
-    config: &'a Config,
+    proxy: &'a ProxyConfiguration,
+    serve: bool,
     api: &'a Arc<dyn Api>,
     node: watch::Receiver<Option<Arc<Node>>>,
     tasks: &'a mut JoinSet<()>,
@@ -68,34 +89,31 @@ impl Start<'_> {
         O: FnMut() -> F + Send + 'static,
         F: Future<Output = Result<D, D::Error>> + Send + 'static,
     {
-        let Self { config, api, mut node, tasks } = self;
+        let Self { proxy: configuration, serve, api, mut node, tasks } = self;
         let (sender, terms) = watch::channel(surroundings.terms(None, &surroundings::addresses()));
-        let families = if config.options.service_proxy { hostcheck::families() } else { vec![] };
+        let families = if serve { hostcheck::families() } else { vec![] };
         let proxy = Proxy::new(open, conntrack::Kernel, families.clone(), terms);
         let catalog = proxy.catalog();
-        if !config.options.service_proxy {
+        if !serve {
             tracing::info!("Services are left to somebody else; the agent knows them for the environment of containers only");
             tasks.spawn(proxy.run(api.watch_services(), futures::stream::pending().boxed()));
             return Ok(catalog);
         }
-        sysctls::apply(&config.proxy.conntrack);
-        if config.proxy.mode == (Mode::Iptables { localhost_node_ports: true }) {
-            sysctls::route_localhost();
-        }
+        prepare(configuration);
         let servers = ServiceServers {
-            healthz: config.proxy.healthz,
-            metrics: config.proxy.metrics,
-            mode: config.proxy.mode,
+            healthz: configuration.healthz,
+            metrics: configuration.metrics,
+            mode: configuration.mode,
             status: proxy.status(),
             node: node.clone(),
-            configz: config.proxy.configz(),
+            configz: configuration.configz(),
         };
-        if config.proxy.hard_fail {
+        if configuration.hard_fail {
             servers.probe().map_err(|e| {
                 format!("serve the Service proxy's health and metrics: {e}; set bindAddressHardFail: false to go on without")
             })?;
         }
-        tasks.spawn(clean(config.proxy.mode, families, proxy.status().health));
+        tasks.spawn(clean(configuration.mode, families, proxy.status().health));
         tasks.spawn(servers.run());
         tasks.spawn(surroundings.follow(node.clone(), api.watch_service_ranges(), sender));
         let run = proxy.run(api.watch_services(), api.watch_endpoint_slices());
@@ -114,22 +132,36 @@ async fn clean(mode: Mode, families: Vec<Family>, mut health: watch::Receiver<He
         return;
     }
     let in_iptables = mode != Mode::Nftables;
-    match remove(&families, in_iptables, !in_iptables).await {
+    let what = Removal { own: in_iptables, kube_proxy: true, iptables: !in_iptables };
+    match remove(&families, what).await {
         Ok(removed) => removed.iter().for_each(|what| tracing::info!("Removed what another proxy left: {what}")),
         Err(error) => tracing::warn!("Can't remove what another proxy may have left: {error}"),
     }
 }
 
-/// Removes tables of kube-proxy, those of this agent if `own`, and rules in iptables if `rules`. Returns what was removed.
-async fn remove(families: &[Family], own: bool, rules: bool) -> Result<Vec<String>, String> {
+/// Whose rules to remove.
+#[derive(Clone, Copy)]
+struct Removal {
+    /// Tables that this agent made.
+    own: bool,
+    /// Tables of kube-proxy's nftables mode.
+    kube_proxy: bool,
+    /// Rules in iptables, whoever made them.
+    iptables: bool,
+}
+
+/// Returns what was removed.
+async fn remove(families: &[Family], what: Removal) -> Result<Vec<String>, String> {
     let mut removed = Vec::new();
     match nft::Kernel::open().await {
-        Ok(mut netfilter) => removed.extend(cleanup::tables(&mut netfilter, own).await.map_err(|error| error.to_string())?),
+        Ok(mut netfilter) => {
+            removed.extend(cleanup::tables(&mut netfilter, what.own, what.kube_proxy).await.map_err(|error| error.to_string())?)
+        }
         // A host that programs in iptables may have no nftables.
         Err(nft::Error::NotSupported) => {}
         Err(error) => return Err(error.to_string()),
     }
-    if rules {
+    if what.iptables {
         match iptables::Programs::open().await {
             Ok(mut programs) => removed.extend(cleanup::rules(&mut programs, families).await.map_err(|error| error.to_string())?),
             Err(iptables::Error::Missing { .. }) => {}
@@ -139,18 +171,26 @@ async fn remove(families: &[Family], own: bool, rules: bool) -> Result<Vec<Strin
     Ok(removed)
 }
 
-/// `kubelet-rs cleanup`.
-pub fn cleanup(more: Option<&OsString>) -> ExitCode {
-    if let Some(more) = more {
-        eprintln!("kubelet-rs cleanup takes nothing more, got {more:?}; it removes the rules of Services from this host");
-        return ExitCode::FAILURE;
-    }
+/// `kubelet-rs cleanup`. With `--own` only what nobody but this agent knows of, for nodes on which kube-proxy has taken over: it has replaced or
+/// removed the rest.
+pub fn cleanup(args: &[OsString]) -> ExitCode {
+    let what = match args {
+        [] => Removal { own: true, kube_proxy: true, iptables: true },
+        [own] if own == "--own" => Removal { own: true, kube_proxy: false, iptables: false },
+        [other, ..] => {
+            eprintln!(
+                "kubelet-rs cleanup removes the rules of Services from this host; it takes nothing more than --own, which leaves those of \
+                 kube-proxy alone; got {other:?}"
+            );
+            return ExitCode::FAILURE;
+        }
+    };
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let work = remove(&[Family::Ip, Family::Ip6], true, true);
+    let work = remove(&[Family::Ip, Family::Ip6], what);
     match tokio.map_err(|error| error.to_string()).and_then(|tokio| tokio.block_on(work)) {
         Ok(removed) => {
             removed.iter().for_each(|what| println!("removed {what}"));
-            println!("No rules of Services are left on this host. An agent that runs makes its own again.");
+            println!("Nothing more of it is left on this host. An agent that runs makes its own rules again.");
             ExitCode::SUCCESS
         }
         Err(error) => {

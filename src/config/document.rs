@@ -38,6 +38,25 @@ pub(super) fn read_config_file(path: &Path, problems: &mut Vec<String>) -> (Map<
     (kubelet.unwrap_or_default(), proxy.unwrap_or_default())
 }
 
+/// Reads a file for the Service proxy alone: its `KubeProxyConfiguration`, checked, with absolute paths. Other documents of the agent are
+/// none of its business.
+pub(super) fn read_proxy_file(path: &Path, problems: &mut Vec<String>) -> Map<String, Value> {
+    let of_proxy = |document: &Value| {
+        matches!(
+            header(document).as_ref().map(|(version, kind)| (version.as_str(), kind.as_str())),
+            Ok((PROXY_GROUP, "KubeProxyConfiguration"))
+        )
+    };
+    let Some(documents) = read_documents(path, problems) else { return Map::new() };
+    let mut found = documents.into_iter().filter(of_proxy);
+    match (found.next(), found.next()) {
+        (Some(document), None) => return checked(document, PROXY, path, problems),
+        (None, _) => problems.push(format!("{}: holds no KubeProxyConfiguration; add one with apiVersion: {PROXY_GROUP}", path.display())),
+        (Some(_), Some(_)) => problems.push(format!("{}: holds two documents of kind KubeProxyConfiguration; keep one", path.display())),
+    }
+    Map::new()
+}
+
 /// Reads one drop-in: a `KubeletConfiguration` with only the fields to change, checked, with absolute paths. Nulls delete.
 pub(super) fn read_drop_in(path: &Path, problems: &mut Vec<String>) -> Map<String, Value> {
     let Some(documents) = read_documents(path, problems) else { return Map::new() };

@@ -9,10 +9,10 @@ use super::ruleset::TABLE;
 /// The tables of kube-proxy's nftables mode: the agent takes its place, and what it left would go on deciding.
 const KUBE_PROXY: &str = "kube-proxy";
 
-/// Removes the tables of kube-proxy's nftables mode, and (`own`) of this agent. Returns what was removed. Connections that stand go on.
-pub async fn tables(netfilter: &mut impl Netfilter, own: bool) -> Result<Vec<String>, Error> {
+/// Removes the tables of this agent (`own`) and of kube-proxy's nftables mode. Returns what was removed. Connections that stand go on.
+pub async fn tables(netfilter: &mut impl Netfilter, own: bool, kube_proxy: bool) -> Result<Vec<String>, Error> {
     let mut removed = Vec::new();
-    for name in own.then_some(TABLE).into_iter().chain([KUBE_PROXY]) {
+    for name in [(own, TABLE), (kube_proxy, KUBE_PROXY)].into_iter().filter_map(|(goes, name)| goes.then_some(name)) {
         for family in [Family::Ip, Family::Ip6] {
             let table = TableId::new(family, name);
             if netfilter.table(&table).await?.is_some() {
@@ -52,10 +52,10 @@ mod tests {
             transaction.add_table();
             fake.apply(&transaction).await.unwrap();
         }
-        assert_eq!(tables(&mut fake, false).await.unwrap(), ["table ip6 kube-proxy"]);
-        assert_eq!(tables(&mut fake, true).await.unwrap(), ["table ip kubelet-rs"]);
+        assert_eq!(tables(&mut fake, false, true).await.unwrap(), ["table ip6 kube-proxy"]);
+        assert_eq!(tables(&mut fake, true, false).await.unwrap(), ["table ip kubelet-rs"]);
         assert!(fake.dump().starts_with("table ip firewall {"), "{}", fake.dump());
-        assert_eq!(tables(&mut fake, true).await.unwrap(), [""; 0]);
+        assert_eq!(tables(&mut fake, true, true).await.unwrap(), [""; 0]);
     }
 
     /// What kube-proxy and a kubelet leave, with rules of somebody else around.

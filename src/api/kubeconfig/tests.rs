@@ -83,3 +83,12 @@ fn a_missing_file_says_how_to_get_one() {
     let error = load(Path::new("/nowhere/kubelet.conf")).map(|_| ()).expect_err("missing");
     assert!(error.to_string().starts_with("kubeconfig /nowhere/kubelet.conf: can't be read: No such file"), "{error}");
 }
+
+#[test]
+fn a_pod_of_the_cluster() {
+    let error = in_cluster(|_| None).unwrap_err().to_string();
+    assert!(error.contains("this is none; name a kubeconfig with --kubeconfig"), "{error}");
+    let variable = |name: &str| Some(if name.ends_with("HOST") { "fd00::1" } else { "443" }.to_owned());
+    let error = in_cluster_at(Path::new("/nowhere/serviceaccount"), variable).unwrap_err().to_string();
+    assert!(error.contains("serviceaccount/ca.crt can't be read"), "{error}");
+}

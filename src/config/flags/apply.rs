@@ -74,7 +74,7 @@ pub(in super::super) fn apply(
 }
 
 /// Puts a value at a dotted path, or adds to the list or map that is there.
-fn set(config: &mut Map<String, Value>, path: &str, value: Value, replace: bool) {
+pub(in super::super) fn set(config: &mut Map<String, Value>, path: &str, value: Value, replace: bool) {
     let Some((head, tail)) = path.split_once('.') else {
         match (config.get_mut(path), value) {
             (Some(Value::Array(list)), Value::Array(more)) if !replace => list.extend(more),

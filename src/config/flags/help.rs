@@ -8,8 +8,8 @@ use super::table::{FLAGS, Target};
 pub(in super::super) fn help() -> String {
     let mut text = String::from(
         "kubelet-rs is the agent of a Kubernetes node: it runs the pods that are bound to the node, and programs Services.\n\n\
-         Usage:\n  kubelet-rs --config FILE --kubeconfig FILE [flags]\n  kubelet-rs cleanup    remove the rules of Services, also those of kube-proxy's \
-         nftables mode, from this host\n\nFlags:\n",
+         Usage:\n  kubelet-rs --config FILE --kubeconfig FILE [flags]\n  kubelet-rs proxy      program Services alone, beside a Go kubelet (see kubelet-rs \
+         proxy --help)\n  kubelet-rs cleanup    remove the rules of Services, also those of kube-proxy (without\n                        them: --own), from this host\n\nFlags:\n",
     );
     let mut line = |name: &str, about: &str| {
         let dashes = if name.len() == 1 { "-" } else { "--" };

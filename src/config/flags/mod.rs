@@ -11,8 +11,9 @@ mod values;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-pub(super) use apply::apply;
+pub(super) use apply::{apply, set};
 pub(super) use help::help;
+pub(super) use values::convert;
 
 use super::nearest::nearest;
 use table::{FLAGS, Flag, Target};
@@ -84,7 +85,7 @@ pub(super) fn parse(args: Vec<OsString>, problems: &mut Vec<String>) -> CommandL
 }
 
 /// Name in its usual spelling, and the value that is part of the argument; `None` when this is no flag.
-fn split(arg: &str) -> Option<(String, Option<String>)> {
+pub(super) fn split(arg: &str) -> Option<(String, Option<String>)> {
     if let Some(long) = arg.strip_prefix("--").filter(|long| !long.is_empty()) {
         let (name, value) = long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value.to_owned())));
         return Some((name.replace('_', "-"), value));

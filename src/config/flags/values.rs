@@ -6,7 +6,7 @@ use super::super::labels;
 use super::super::schema::Kind;
 
 /// Reads a value of the given kind. A text that doesn't fit stays a text: the walker says what was expected.
-pub(super) fn convert(kind: &Kind, text: &str) -> Result<Value, String> {
+pub(in super::super) fn convert(kind: &Kind, text: &str) -> Result<Value, String> {
     let as_text = || Value::String(text.to_owned());
     Ok(match kind {
         // The words of Go's strconv.ParseBool.

@@ -3,6 +3,7 @@
 //! Accepted with all of upstream's fields. Those that say how often kube-proxy works (`syncPeriod`, `qps`, …) have no effect: changes go
 //! out when they come.
 
+pub mod alone;
 mod schema;
 #[cfg(test)]
 mod tests;
