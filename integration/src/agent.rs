@@ -14,6 +14,9 @@ use crate::tools::{Tools, kubelet_rs};
 /// Chooses the agent of the tests: `kubelet-rs` (the default), `upstream` or `beside`.
 pub const AGENT_VARIABLE: &str = "LAB_AGENT";
 
+/// Chooses what Services are programmed in, for either agent: `nftables` (the default) or `iptables`.
+pub const MODE_VARIABLE: &str = "LAB_PROXY_MODE";
+
 /// Which agent the nodes run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Agent {
@@ -132,10 +135,11 @@ imageGCLowThresholdPercent: 99
 }
 
 fn proxy_configuration(facts: &NodeFacts<'_>) -> String {
+    let mode = std::env::var(MODE_VARIABLE).ok().filter(|mode| !mode.is_empty()).unwrap_or_else(|| "nftables".to_owned());
     let mut text = format!(
         "apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
-mode: nftables
+mode: {mode}
 hostnameOverride: {node}
 clusterCIDR: {POD_CIDRS}
 clientConnection: {{kubeconfig: {kubeconfig}}}

@@ -1,11 +1,17 @@
 //! Slices of upstream's own suites: `make conformance` runs all of them.
 
+use std::sync::{Mutex, PoisonError};
+
 use integration::Agent;
 use integration::conformance::choice::Suite;
 use integration::conformance::options::Options;
 use integration::conformance::run;
 
+/// One suite at a time: each keeps all CPUs busy, and some specs measure how long something takes.
+static TURN: Mutex<()> = Mutex::new(());
+
 fn passes(suite: Suite) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let options = Options::parse(["--slice".to_owned()]).expect("options");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let outcomes = runtime.block_on(async { run(suite, Agent::from_env()?, &options).await }).expect("the suite runs");

@@ -16,10 +16,10 @@ use crate::pods::sources;
 use crate::runtime::host::HostTraits;
 use crate::runtime::log::rotate::Policy;
 use crate::runtime::translate::TranslateSettings;
-use crate::server::ServerSettings;
 use crate::server::authn::AuthnSettings;
 use crate::server::authz::AuthzSettings;
 use crate::server::tls::{CertFiles, MinVersion, TlsSettings};
+use crate::server::{ServerSettings, node_logs};
 
 /// What pods don't get of the node: reservations and hard eviction thresholds (KEP-167, node allocatable).
 pub fn withheld(config: &KubeletConfiguration, capacity: &Totals) -> Totals {
@@ -101,6 +101,7 @@ pub fn server(config: &Config, facts: &NodeFacts) -> ServerSettings {
                 AuthzSettings::Webhook { allowed_ttl: webhook.cache_authorized_ttl, denied_ttl: webhook.cache_unauthorized_ttl }
             }
         },
+        system_logs: kubelet.enable_system_log_handler.then(|| node_logs::ROOT.into()),
         debugging_handlers: kubelet.enable_debugging_handlers,
         streaming_idle_timeout: kubelet.streaming_connection_idle_timeout,
     }

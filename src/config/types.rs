@@ -52,6 +52,8 @@ pub struct KubeletConfiguration {
     pub server_tls_bootstrap: bool,
     /// Exec, attach, port-forward and log endpoints.
     pub enable_debugging_handlers: bool,
+    /// Whether `/logs/` shows the host's log directory.
+    pub enable_system_log_handler: bool,
     /// A stream without traffic is closed after this time.
     #[serde(deserialize_with = "duration::deserialize")]
     pub streaming_connection_idle_timeout: Duration,

@@ -15,7 +15,8 @@ use super::query::{self, Query};
 use super::response::{self, Body};
 use super::routes::{self, NoRoute, Route};
 use super::upgrade::Relay;
-use super::{Parts, ServerSettings, logs, pods, streams};
+use super::{Parts, ServerSettings, logs, node_logs, pods, streams};
+use crate::sys::blocking::Blocking;
 
 /// The other end of a connection.
 #[derive(Clone)]
@@ -37,6 +38,8 @@ pub struct Handler {
     authenticator: Authenticator,
     authorizer: Authorizer,
     checks: Checks,
+    /// For files of the host.
+    blocking: Blocking,
 }
 
 impl Handler {
@@ -46,6 +49,7 @@ impl Handler {
             authenticator: Authenticator::new(parts.api.clone(), settings.authentication.clone()),
             authorizer: Authorizer::new(parts.api.clone(), settings.authorization.clone(), settings.node_name.clone()),
             checks: Checks::all(parts.sync_loop.clone()),
+            blocking: Blocking::default(),
             parts,
             settings,
         }
@@ -92,6 +96,10 @@ impl Handler {
             Route::Health(check) => self.checks.answer(check.as_deref(), query),
             Route::Pods => pods::all(self.parts.pods.as_ref()),
             Route::RunningPods => pods::running(self.parts.runtime.as_ref()).await,
+            Route::NodeLogs { path, slash } => match &self.settings.system_logs {
+                Some(root) => node_logs::answer(&self.blocking, root, &path, slash).await,
+                None => response::text(StatusCode::METHOD_NOT_ALLOWED, "logs endpoint is disabled.\n"),
+            },
             Route::Configz => response::json((self.parts.configz)().to_string()),
             Route::Logs(path) => logs::answer(&self.parts, &path, query).await,
             Route::Exec(path) => streams::exec(self, &path, query, request, client).await,

@@ -4,7 +4,7 @@
 //! Owns: the two sockets, the serving certificate where none is given, short-lived caches of who may do what.
 //! Survives a restart: the certificate.
 //!
-//! A request goes `listen` → `connection` (TLS) → `handler`: `authn` → `authz` → `routes` → `logs`, `pods`, `streams`.
+//! A request goes `listen` → `connection` (TLS) → `handler`: `authn` → `authz` → `routes` → `logs`, `node_logs`, `pods`, `streams`.
 
 pub mod authn;
 pub mod authz;
@@ -15,6 +15,7 @@ mod handler;
 pub mod health;
 mod listen;
 mod logs;
+pub mod node_logs;
 mod pods;
 mod query;
 mod relay;
@@ -30,6 +31,7 @@ mod upgrade;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +66,8 @@ pub struct ServerSettings {
     pub authentication: authn::AuthnSettings,
     /// `authorization`.
     pub authorization: authz::AuthzSettings,
+    /// The directory behind `/logs/`, if `enableSystemLogHandler`.
+    pub system_logs: Option<PathBuf>,
     /// `enableDebuggingHandlers`.
     pub debugging_handlers: bool,
     /// `streamingConnectionIdleTimeout`.

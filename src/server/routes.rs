@@ -41,6 +41,13 @@ pub enum Route {
     PortForward(PodPath),
     /// `/configz`.
     Configz,
+    /// `/logs/{path}`.
+    NodeLogs {
+        /// Below the log directory.
+        path: String,
+        /// Whether the path ends with a slash: that of a directory must, or its links lead elsewhere.
+        slash: bool,
+    },
 }
 
 /// Why there is nothing to answer.
@@ -60,7 +67,7 @@ const DEBUGGING: [&str; 8] = ["run", "exec", "attach", "portForward", "container
 /// Finds the route of a decoded path.
 pub fn find(method: &Method, path: &str, debugging: bool) -> Result<Route, NoRoute> {
     let path = path.strip_prefix('/').ok_or(NoRoute::NotFound)?;
-    let path = path.strip_suffix('/').unwrap_or(path);
+    let (path, slash) = path.strip_suffix('/').map_or((path, false), |path| (path, true));
     let parts: Vec<&str> = path.split('/').collect();
     let Some((root, rest)) = parts.split_first() else { return Err(NoRoute::NotFound) };
     if !debugging && DEBUGGING.contains(root) {
@@ -75,6 +82,7 @@ pub fn find(method: &Method, path: &str, debugging: bool) -> Result<Route, NoRou
         ("pods", []) => (Route::Pods, false),
         ("runningpods", []) => (Route::RunningPods, false),
         ("configz", []) if debugging => (Route::Configz, false),
+        ("logs", _) => (Route::NodeLogs { path: rest.join("/"), slash }, false),
         ("containerLogs", [_, _, _]) => (Route::Logs(container(rest)?), false),
         ("exec", _) => (Route::Exec(container(rest)?), true),
         ("attach", _) => (Route::Attach(container(rest)?), true),
@@ -127,6 +135,11 @@ mod tests {
             ("HEAD", "/pods", Err(NoRoute::Method)),
             ("GET", "/runningpods/", Ok(Route::RunningPods)),
             ("GET", "/configz", Ok(Route::Configz)),
+            ("GET", "/logs", Ok(Route::NodeLogs { path: String::new(), slash: false })),
+            ("GET", "/logs/pods/", Ok(Route::NodeLogs { path: "pods".into(), slash: true })),
+            ("GET", "/logs/pods/0.log", Ok(Route::NodeLogs { path: "pods/0.log".into(), slash: false })),
+            ("POST", "/logs/", Err(NoRoute::Method)),
+            ("GET", "/logs//etc", Err(NoRoute::NotFound)),
             ("GET", "/containerLogs/ns/web/c", Ok(Route::Logs(web(None)))),
             ("POST", "/containerLogs/ns/web/c", Err(NoRoute::Method)),
             ("GET", "/containerLogs/ns/web/uid/c", Err(NoRoute::NotFound)),

@@ -70,3 +70,18 @@ async fn new_certificate_files_are_for_new_connections() {
     tokio::time::resume();
     assert_eq!(lab.server_certificate().await, replaced);
 }
+
+#[tokio::test]
+async fn the_hosts_logs_need_their_own_right() {
+    let lab = Lab::start().await;
+    lab.api.put_token("good", "agent", &[]);
+    let mut client = lab.client(None).await.unwrap();
+    lab.api.allow("agent", "get", "proxy");
+    assert_eq!(client.send("GET", "/logs/", &[("authorization", "Bearer good")]).await.0, 403);
+    lab.api.allow("admin", "get", "log");
+    let (status, text) = lab.admin().await.get("/logs/").await;
+    assert!(status == 200 && text.contains("<pre>"), "{status} {text}");
+    let lab = Lab::with(|settings| settings.system_logs = None).await;
+    lab.api.allow("admin", "get", "log");
+    assert_eq!(lab.admin().await.get("/logs/").await, (405, "logs endpoint is disabled.\n".into()));
+}

@@ -124,6 +124,7 @@ impl Lab {
             },
             authentication: AuthnSettings { anonymous: false, webhook: true, cache_ttl: Duration::from_secs(120) },
             authorization: AuthzSettings::Webhook { allowed_ttl: Duration::from_secs(300), denied_ttl: Duration::from_secs(30) },
+            system_logs: Some(dir.path().into()),
             debugging_handlers: true,
             streaming_idle_timeout: Duration::from_secs(4 * 3600),
         };
