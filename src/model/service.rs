@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use super::prefix::Prefix;
 
@@ -138,6 +139,8 @@ pub struct EndpointSlice {
     pub endpoints: Vec<Endpoint>,
     /// Ports that all endpoints share.
     pub ports: Vec<EndpointPort>,
+    /// When what changed the slice happened, since the epoch (annotation `endpoints.kubernetes.io/last-change-trigger-time`).
+    pub triggered: Option<Duration>,
 }
 
 /// Every Service of the cluster that has a cluster IP, by name: what containers get as environment.

@@ -1,14 +1,17 @@
 //! Deletes stale UDP flows beside the programming of Services, which never waits for it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use super::conntrack::{Conntrack, UdpFlows};
 use super::frontend::Frontend;
+use super::metrics::Metrics;
+use crate::nft::Family;
 
 /// The conntrack table may have hundreds of thousands of entries: reading it is worth collecting requests for this long.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -23,12 +26,13 @@ type Wanted = HashMap<Frontend, UdpFlows>;
 pub struct Cleaner<C> {
     conntrack: C,
     requests: UnboundedReceiver<Vec<UdpFlows>>,
+    metrics: watch::Sender<Metrics>,
 }
 
 impl<C: Conntrack> Cleaner<C> {
     /// Nothing happens before [`Self::run`].
-    pub fn new(conntrack: C, requests: UnboundedReceiver<Vec<UdpFlows>>) -> Self {
-        Self { conntrack, requests }
+    pub fn new(conntrack: C, requests: UnboundedReceiver<Vec<UdpFlows>>, metrics: watch::Sender<Metrics>) -> Self {
+        Self { conntrack, requests, metrics }
     }
 
     /// Runs until nobody can send requests any more.
@@ -74,7 +78,9 @@ impl<C: Conntrack> Cleaner<C> {
     /// Finds and deletes stale flows. What was found is judged by the newest picture: while the connections were read, a frontend may have
     /// got the very endpoint that a flow goes to. After a failure all is wanted still.
     async fn clean(&mut self, wanted: &mut Wanted) -> Result<usize, String> {
+        let began = Instant::now();
         let mut asked = std::mem::take(wanted);
+        let mut deleted: BTreeMap<Family, u64> = asked.keys().map(|frontend| (frontend.family(), 0)).collect();
         let found = self.conntrack.find(asked.values().cloned().collect()).await;
         while let Ok(news) = self.requests.try_recv() {
             for flows in news {
@@ -88,11 +94,14 @@ impl<C: Conntrack> Cleaner<C> {
             Ok(mut stale) => {
                 stale.retain(|flow| asked.get(&flow.frontend).is_some_and(|picture| !picture.allows(flow.answers)));
                 let count = stale.len();
+                stale.iter().for_each(|flow| *deleted.entry(flow.frontend.family()).or_default() += 1);
                 if stale.is_empty() { Ok(0) } else { self.conntrack.delete(stale).await.map(|()| count) }
             }
             Err(error) => Err(error),
         };
-        if outcome.is_err() {
+        if outcome.is_ok() {
+            self.metrics.send_modify(|metrics| metrics.cleaned(began.elapsed(), &deleted));
+        } else {
             asked.retain(|_, picture| !picture.backends.is_empty());
             for (frontend, picture) in asked {
                 wanted.entry(frontend).or_insert(picture);
@@ -171,7 +180,7 @@ mod tests {
         sender.send(first).unwrap();
         drop(sender);
         // What nobody asks for never ends: the script keeps its own sender.
-        let _ = tokio::time::timeout(Duration::from_secs(600), Cleaner::new(script, requests).run()).await;
+        let _ = tokio::time::timeout(Duration::from_secs(600), Cleaner::new(script, requests, watch::Sender::default()).run()).await;
         deleted.lock().unwrap().clone()
     }
 
@@ -191,7 +200,10 @@ mod tests {
         let (deleted, tries) = (script.deleted.clone(), script.tries.clone());
         sender.send(flows(true, &[1])).unwrap();
         drop(sender);
-        Cleaner::new(script, requests).run().await;
+        let metrics = watch::Sender::default();
+        Cleaner::new(script, requests, metrics.clone()).run().await;
+        let text = metrics.borrow().text(false);
+        assert!(text.contains("kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family=\"IPv4\"} 2"), "{text}");
         assert_eq!(*deleted.lock().unwrap(), [2, 3]);
         let tries = tries.lock().unwrap().clone();
         let waits: Vec<_> = tries.windows(2).map(|pair| (pair[1] - pair[0]).as_secs()).collect();

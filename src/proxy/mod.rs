@@ -100,7 +100,8 @@ where
     pub fn new(open: O, conntrack: C, families: Vec<Family>, mut terms: watch::Receiver<Terms>) -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
         let sync = Sync::new(open, families, terms.borrow_and_update().clone(), sender);
-        Self { tracker: Tracker::default(), sync, cleaner: cleaner::Cleaner::new(conntrack, receiver), terms }
+        let cleaner = cleaner::Cleaner::new(conntrack, receiver, sync.told().metrics.clone());
+        Self { tracker: Tracker::default(), sync, cleaner, terms }
     }
 
     /// The Services that the watch told of. It fills also when nothing can be programmed or EndpointSlices may not be watched.

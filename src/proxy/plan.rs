@@ -22,7 +22,7 @@ use super::conntrack::UdpFlows;
 use super::counts::Counts;
 use super::endpoints::{Selected, select};
 use super::frontend::{Backend, Claim, Frontend, Role};
-use super::piece::{Piece, Slot};
+use super::piece::{Piece, Refusal, Slot};
 use super::route::{self, Route};
 use super::ruleset;
 use super::terms::Terms;
@@ -93,6 +93,8 @@ pub struct Programmed {
     turns: VecDeque<(Instant, Slot)>,
     /// Frontends with affinity that lost endpoints, and when: a connection that was on its way may have been remembered since.
     strays: VecDeque<(Instant, Frontend)>,
+    /// Service ports whose clients inside, and whose clients outside, are dropped; with how many frontends.
+    without_local: [HashMap<(ServiceName, Arc<str>), u32>; 2],
     /// When the last plan was made.
     now: Instant,
 }
@@ -115,6 +117,17 @@ pub struct Entry {
     pub route: Route,
 }
 
+impl Entry {
+    /// The port of the Service that a frontend of it belongs to.
+    pub fn port(&self, frontend: Frontend) -> Option<&ServicePort> {
+        let is_it = |port: &&ServicePort| match frontend {
+            Frontend::Address { port: number, protocol, .. } => port.port == number && port.protocol == protocol,
+            Frontend::NodePort { port: number, protocol, .. } => port.node_port == number && port.protocol == protocol,
+        };
+        self.owner.ports.iter().find(is_it)
+    }
+}
+
 impl Programmed {
     /// Nothing.
     pub fn new(family: Family, terms: Arc<Terms>, now: Instant) -> Self {
@@ -130,6 +143,7 @@ impl Programmed {
             leftovers: HashMap::new(),
             turns: VecDeque::new(),
             strays: VecDeque::new(),
+            without_local: Default::default(),
             now,
         }
     }
@@ -143,6 +157,11 @@ impl Programmed {
         let node_port_ips = programmed.terms.node_port_ips.get(&family).into_iter().flatten();
         plan.adds.extend(node_port_ips.map(|ip| Piece::NodePortIp(*ip)));
         (programmed, plan)
+    }
+
+    /// How many Service ports leave clients inside, and clients outside, without an endpoint, because only those of this node count.
+    pub fn without_local(&self) -> (usize, usize) {
+        (self.without_local[0].len(), self.without_local[1].len())
     }
 
     /// The family.
@@ -329,6 +348,18 @@ impl Programmed {
 
         let shared = [(&before, -1), (&entry, 1)];
         for (entry, by) in shared.iter().filter_map(|(entry, by)| entry.as_ref().map(|entry| (entry, *by))) {
+            if entry.route.refusal == Some(Refusal::Drop)
+                && let Some(port) = entry.port(frontend)
+                && let [inside, outside] = &mut self.without_local
+            {
+                let side = if entry.role == Role::Internal { inside } else { outside };
+                let key = (entry.owner.id.clone(), port.name.clone());
+                let count = side.entry(key.clone()).or_default();
+                *count = if by > 0 { *count + 1 } else { count.saturating_sub(1) };
+                if *count == 0 {
+                    side.remove(&key);
+                }
+            }
             if let (Role::Internal, Frontend::Address { ip, .. }) = (entry.role, frontend) {
                 self.cluster_ips.count(ip, by);
             }

@@ -21,7 +21,7 @@ use super::metrics::Metrics;
 use super::plan::Programmed;
 use super::plane::{Adopted, DataPlane, Trouble};
 use super::terms::Terms;
-use super::tracker::Tracker;
+use super::tracker::{Tracker, Trigger};
 use super::vigilance::Vigilance;
 
 /// Changes within this time after a transaction share the next one.
@@ -89,6 +89,8 @@ pub struct Sync<D, O> {
     last: Instant,
     flows: UnboundedSender<Vec<UdpFlows>>,
     told: Told,
+    /// When the proxy began, since the epoch: what happened before waited for somebody else.
+    began: Duration,
 }
 
 /// What others may know of it.
@@ -113,9 +115,14 @@ impl Told {
     }
 }
 
-/// Seconds since the epoch.
+/// Time since the epoch.
+fn wall() -> Duration {
+    Duration::from_nanos(Clock::System.now().try_into().unwrap_or_default())
+}
+
+/// The same in seconds.
 fn epoch() -> f64 {
-    Duration::from_nanos(Clock::System.now().try_into().unwrap_or_default()).as_secs_f64()
+    wall().as_secs_f64()
 }
 
 impl<D, O, F> Sync<D, O>
@@ -134,7 +141,7 @@ where
         let now = Instant::now();
         let lane = |family| Lane { family, plane: Plane::Unknown { at: now, delay: RETRY.0 }, complaint: String::new() };
         let lanes = families.into_iter().map(lane).collect();
-        Self { open, plane: None, lanes, terms: Arc::new(terms), vigilance: Vigilance::new(now), last: now, flows, told }
+        Self { open, plane: None, lanes, terms: Arc::new(terms), vigilance: Vigilance::new(now), last: now, flows, told, began: wall() }
     }
 
     /// What others may know of it.
@@ -219,6 +226,7 @@ where
         let everything = self.vigilance.due() <= now || self.lanes.iter().all(|lane| lane.is_due(now));
         if everything {
             tracker.take_changes(); // all of it is in what is built now
+            tracker.take_triggers();
             self.told.checks.send_replace(checks::all(tracker));
         } else {
             self.step(tracker, now).await;
@@ -231,6 +239,7 @@ where
     async fn step(&mut self, tracker: &mut Tracker, now: Instant) {
         let Some(plane) = &mut self.plane else { return };
         let changes = tracker.take_changes();
+        let triggers = tracker.take_triggers();
         self.told.checks.send_if_modified(|told| checks::update(told, &changes, tracker));
         let holes = checks::ports(&self.told.checks.borrow());
         for lane in &mut self.lanes {
@@ -241,6 +250,11 @@ where
                 Ok(()) => {
                     look_at(&self.flows, plan.flows);
                     self.told.synced(lane.family, false, began);
+                    let since: Vec<_> = waits(&triggers, lane.family, self.began).collect();
+                    self.told.metrics.send_modify(|metrics| {
+                        since.into_iter().for_each(|since| metrics.programmed(lane.family, since));
+                        metrics.without_local(lane.family, programmed.without_local());
+                    });
                     plane.forget(lane.family, &plan.stays).await;
                 }
                 Err(error) => {
@@ -289,6 +303,7 @@ where
                         Plane::Unknown { .. } => info!("{text}"),
                         Plane::Standing(_) => debug!("{text}"),
                     }
+                    self.told.metrics.send_modify(|metrics| metrics.without_local(lane.family, programmed.without_local()));
                     lane.plane = Plane::Standing(Box::new(programmed));
                     lane.complaint.clear();
                     self.told.synced(lane.family, true, began);
@@ -312,6 +327,13 @@ where
             }
         }
     }
+}
+
+/// How long ago what led to a change was, where that is of this family.
+fn waits(triggers: &[Trigger], family: Family, began: Duration) -> impl Iterator<Item = Duration> {
+    let now = wall();
+    let ours = move |(at, of): &&Trigger| *at >= began && of.is_none_or(|of| of == family);
+    triggers.iter().filter(ours).map(move |(at, _)| now.saturating_sub(*at))
 }
 
 fn look_at(to: &UnboundedSender<Vec<UdpFlows>>, flows: Vec<UdpFlows>) {

@@ -55,7 +55,13 @@ pub fn endpoint_slice(service: &str, endpoints: &str, ports: &str) -> EndpointSl
         let (kind, port) = text.split_once(' ').unwrap();
         EndpointPort { name: Default::default(), protocol: protocol(kind), port: port.parse().unwrap() }
     });
-    EndpointSlice { id: id(&format!("{service}-1")), service: service.into(), endpoints: endpoints.collect(), ports: ports.collect() }
+    EndpointSlice {
+        id: id(&format!("{service}-1")),
+        service: service.into(),
+        endpoints: endpoints.collect(),
+        ports: ports.collect(),
+        triggered: None,
+    }
 }
 
 const NO_BALANCER: Balancer = Balancer { node_port: false, policy: Policy::Direct, count: 0, sticky: None };

@@ -218,3 +218,44 @@ async fn other_terms_are_programmed_at_once_and_nothing_else_is() {
     sleep(Duration::from_millis(50)).await;
     assert_eq!(elements(&fake.take_applied()), (1, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_programmed_is_counted() {
+    let fake = Fake::new();
+    let open = {
+        let fake = fake.clone();
+        move || std::future::ready(Ok::<_, Error>(fake.clone()))
+    };
+    let proxy = Proxy::new(open, FakeConntrack::default(), vec![Family::Ip], watch::channel(Terms::default()).1);
+    let metrics = proxy.status().metrics;
+    let ((services, from_services), (slices, from_slices)) = (unbounded(), unbounded());
+    let task = tokio::spawn(proxy.run(from_services.boxed(), from_slices.boxed()));
+    let local = crate::model::service::Traffic { internal_local: true, ..Default::default() };
+    let local = Service { traffic: Some(Box::new(local)), ..service("near", "10.96.0.2", "TCP 80") };
+    services.unbounded_send(WatchEvent::Snapshot(vec![service("web", "10.96.0.1", "TCP 80"), local])).unwrap();
+    slices.unbounded_send(WatchEvent::Snapshot(vec![endpoint_slice("near", "10.0.0.9", "TCP 80")])).unwrap();
+    Running::settle().await;
+    let now = Duration::from_nanos(crate::model::clock::Clock::System.now().try_into().unwrap());
+    let change = |endpoint: &str, triggered| {
+        let slice = EndpointSlice { triggered: Some(triggered), ..endpoint_slice("web", endpoint, "TCP 8080") };
+        slices.unbounded_send(WatchEvent::Applied(slice)).unwrap();
+    };
+    change("10.0.0.1", now + Duration::from_secs(1));
+    Running::settle().await;
+    change("10.0.0.2", Duration::from_secs(1)); // long before the start: somebody else was waited for
+    change("fd00::1", now);
+    Running::settle().await;
+    let text = metrics.borrow().text(false);
+    for line in [
+        "kubeproxy_network_programming_duration_seconds_count{ip_family=\"IPv4\"} 1",
+        "kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family=\"IPv4\",traffic_policy=\"internal\"} 1",
+        "kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family=\"IPv4\",traffic_policy=\"external\"} 0",
+    ] {
+        assert!(text.lines().any(|got| got == line), "{line}\n{text}");
+    }
+    slices.unbounded_send(WatchEvent::Applied(endpoint_slice("near", "10.0.0.9l", "TCP 80"))).unwrap();
+    Running::settle().await;
+    let text = metrics.borrow().text(false);
+    assert!(text.contains("no_local_endpoints_total{ip_family=\"IPv4\",traffic_policy=\"internal\"} 0"), "{text}");
+    task.abort();
+}

@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::api::WatchEvent;
 use crate::model::service::{Endpoint, EndpointPort, EndpointSlice, Service, ServiceName};
+use crate::nft::Family;
 
 use super::catalog::Catalog;
+use super::frontend::family_of;
 
 /// The Services to look at again, each with the version that was there when it was last taken (`None`: it didn't exist).
 pub type Changes = BTreeMap<ServiceName, Option<Arc<Service>>>;
@@ -42,7 +45,14 @@ pub struct Tracker {
     changes: Changes,
     /// Events of the two watches so far: Services first.
     events: (u64, u64),
+    triggers: Vec<Trigger>,
 }
+
+/// What a change of endpoints goes back to: when that was, since the epoch, and in which family the endpoints are, as far as there are any.
+pub type Trigger = (Duration, Option<Family>);
+
+/// More triggers are not kept: while nothing can be programmed, there may be any number.
+const TRIGGERS: usize = 1000;
 
 impl Tracker {
     /// The Services as other rooms read them.
@@ -74,6 +84,11 @@ impl Tracker {
     /// The Services that changed since the last call.
     pub fn take_changes(&mut self) -> Changes {
         std::mem::take(&mut self.changes)
+    }
+
+    /// What changes of endpoints went back to since the last call.
+    pub fn take_triggers(&mut self) -> Vec<Trigger> {
+        std::mem::take(&mut self.triggers)
     }
 
     /// The slices of a Service.
@@ -146,12 +161,14 @@ impl Tracker {
 
     fn apply_slice(&mut self, slice: EndpointSlice) {
         let service = service_of(&slice);
+        let trigger = slice.triggered.filter(|_| self.slices_synced).map(|at| (at, slice.endpoints.first().map(|e| family_of(e.ip))));
         let standing = self.slices.get_mut(&service).and_then(|list| list.iter_mut().find(|s| s.name == slice.id.name));
         if let Some(standing) = standing {
             let slice = Slice::from(slice);
             if *standing != slice {
                 *standing = slice;
                 self.mark(service);
+                self.triggers.extend(trigger.filter(|_| self.triggers.len() < TRIGGERS));
             }
             return;
         }
@@ -168,6 +185,7 @@ impl Tracker {
         let at = list.partition_point(|s| s.name < slice.id.name);
         list.insert(at, slice.into());
         self.mark(key);
+        self.triggers.extend(trigger.filter(|_| self.triggers.len() < TRIGGERS));
     }
 
     /// Removes a slice wherever it is: its label may have changed together with its end.

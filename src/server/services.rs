@@ -57,10 +57,14 @@ impl ServiceServers {
     pub async fn run(self) {
         let Self { healthz, metrics, mode, status, node, configz } = self;
         let (of_health, of_metrics, of_checks) = (status.clone(), status.clone(), status);
-        let health =
-            serve(healthz, "the health of the Service proxy", move |path| answers::health(path, &of_health, node.borrow().as_deref()));
-        let metrics =
-            serve(metrics, "what operators read of the Service proxy", move |path| answers::operators(path, mode, &of_metrics, &configz));
+        let asked = Arc::new(answers::Asked::default());
+        let counted = Arc::clone(&asked);
+        let health = serve(healthz, "the health of the Service proxy", move |path| {
+            answers::health(path, &of_health, node.borrow().as_deref(), &asked)
+        });
+        let metrics = serve(metrics, "what operators read of the Service proxy", move |path| {
+            answers::operators(path, mode, &of_metrics, &configz, &counted)
+        });
         tokio::join!(health, metrics, checks(of_checks));
     }
 }

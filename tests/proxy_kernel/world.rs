@@ -203,6 +203,7 @@ impl World {
             service: format!("s{n}").into(),
             endpoints: pods.iter().map(endpoint).collect(),
             ports: vec![port("tcp", Protocol::Tcp), port("udp", Protocol::Udp)],
+            triggered: None,
         }
     }
 

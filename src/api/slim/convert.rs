@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Decoded, wire};
 use crate::model::prefix::Prefix;
@@ -136,9 +137,14 @@ fn hints(hints: Option<wire::EndpointHints>, node: &str) -> Option<Box<Hints>> {
     Some(Box::new(Hints { zones: hints.for_zones.into_iter().map(|of| text(of.name)).collect(), here }))
 }
 
+/// Of an EndpointSlice: when the pod or Service changed that made it change.
+const TRIGGER_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+
 /// Converts an EndpointSlice. A slice whose label names no Service belongs to none: its `service` is empty.
 pub fn slice(wire: wire::EndpointSlice, node: &str) -> Decoded<EndpointSlice> {
-    let (id, resource_version, mut labels) = identity(wire.metadata.unwrap_or_default());
+    let mut metadata = wire.metadata.unwrap_or_default();
+    let triggered = metadata.annotations.remove(TRIGGER_ANNOTATION).and_then(|time| since_epoch(&time));
+    let (id, resource_version, mut labels) = identity(metadata);
     let mut problems = Problems::of("EndpointSlice", &id);
     let service = text(labels.remove(SERVICE_NAME_LABEL).unwrap_or_default());
     if service.is_empty() {
@@ -195,7 +201,13 @@ pub fn slice(wire: wire::EndpointSlice, node: &str) -> Decoded<EndpointSlice> {
         ports.push(EndpointPort { name: text(name), protocol, port: number });
     }
     ports.shrink_to_fit();
-    Decoded { object: EndpointSlice { id, service, endpoints, ports }, resource_version, problems: problems.finish() }
+    Decoded { object: EndpointSlice { id, service, endpoints, ports, triggered }, resource_version, problems: problems.finish() }
+}
+
+/// A time as the API writes it, since the epoch. It only feeds a metric: one that can't be read is none.
+fn since_epoch(time: &str) -> Option<Duration> {
+    let time: jiff::Timestamp = time.parse().ok()?;
+    Duration::try_from(time.as_duration()).ok()
 }
 
 type Labels = std::collections::HashMap<String, String>;

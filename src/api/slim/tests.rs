@@ -7,6 +7,7 @@ fn meta(name: &str, label: Option<&str>) -> Option<wire::ObjectMeta> {
         namespace: "default".into(),
         resource_version: "42".into(),
         labels: label.map(|l| ("kubernetes.io/service-name".to_string(), l.to_string())).into_iter().collect(),
+        annotations: Default::default(),
     })
 }
 
@@ -193,6 +194,18 @@ fn slice(endpoints: Vec<wire::Endpoint>) -> wire::EndpointSlice {
 
 fn read(slice: &wire::EndpointSlice) -> Decoded<EndpointSlice> {
     object(&envelope(&slice.encode_to_vec()), "node-a").unwrap()
+}
+
+#[test]
+fn what_a_change_goes_back_to() {
+    for (time, want) in
+        [("1970-01-01T00:00:10.5Z", Some(std::time::Duration::from_millis(10_500))), ("yesterday", None), ("1969-01-01T00:00:00Z", None)]
+    {
+        let mut wire = slice(vec![]);
+        let annotation = ("endpoints.kubernetes.io/last-change-trigger-time".to_owned(), time.to_owned());
+        wire.metadata.as_mut().unwrap().annotations.extend([annotation]);
+        assert_eq!(read(&wire).object.triggered, want, "{time}");
+    }
 }
 
 #[test]

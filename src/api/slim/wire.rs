@@ -137,6 +137,8 @@ pub struct ObjectMeta {
     pub resource_version: String,
     #[prost(map = "string, string", tag = "11")]
     pub labels: HashMap<String, String>,
+    #[prost(map = "string, string", tag = "12")]
+    pub annotations: HashMap<String, String>,
 }
 
 /// `core/v1.Service`.

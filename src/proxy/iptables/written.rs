@@ -216,10 +216,5 @@ fn guard(frontend: &Frontend, ranges: &Ranges) -> Vec<String> {
 
 /// A comment with the name of the Service port that a frontend belongs to.
 fn about(frontend: &Frontend, entry: &Entry) -> String {
-    let is_it = |port: &&crate::model::service::ServicePort| match *frontend {
-        Frontend::Address { port: number, protocol, .. } => port.port == number && port.protocol == protocol,
-        Frontend::NodePort { port: number, protocol, .. } => port.node_port == number && port.protocol == protocol,
-    };
-    let port = entry.owner.ports.iter().find(is_it);
-    comment(&entry.owner.id, port.map_or("", |port| &port.name))
+    comment(&entry.owner.id, entry.port(*frontend).map_or("", |port| &port.name))
 }

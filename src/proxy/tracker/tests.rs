@@ -23,6 +23,7 @@ fn slice(name: &str, service: &str, last: u8) -> EndpointSlice {
             hints: None,
         }],
         ports: vec![EndpointPort { name: "".into(), protocol: Protocol::Tcp, port: 80 }],
+        triggered: None,
     }
 }
 

@@ -1,5 +1,8 @@
 //! What the listeners of the Service proxy answer.
 
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use http::{HeaderValue, Response, StatusCode};
 use k8s_openapi::api::core::v1::Node;
 use serde_json::Value;
@@ -14,8 +17,36 @@ use crate::server::response::{self, Body};
 /// Cluster autoscaler's mark of a node that is about to go.
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 
+/// How often the proxy's health was asked for: `/healthz`, then `/livez`; of each the good answers first.
+#[derive(Debug, Default)]
+pub struct Asked([[AtomicU64; 2]; 2]);
+
+impl Asked {
+    fn count(&self, healthz: bool, healthy: bool) {
+        let [of_healthz, of_livez] = &self.0;
+        let [good, bad] = if healthz { of_healthz } else { of_livez };
+        if healthy { good } else { bad }.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// As text for Prometheus, with upstream's names.
+    fn text(&self) -> String {
+        let mut out = String::new();
+        for (name, counts) in ["healthz", "livez"].into_iter().zip(&self.0) {
+            // Writing to a String can't fail.
+            let _ = writeln!(
+                out,
+                "# HELP kubeproxy_proxy_{name}_total [ALPHA] Cumulative proxy {name} HTTP status\n# TYPE kubeproxy_proxy_{name}_total counter"
+            );
+            for (code, count) in ["200", "503"].into_iter().zip(counts) {
+                let _ = writeln!(out, "kubeproxy_proxy_{name}_total{{code=\"{code}\"}} {}", count.load(Ordering::Relaxed));
+            }
+        }
+        out
+    }
+}
+
 /// `/healthz` and `/livez`.
-pub fn health(path: &str, status: &Status, node: Option<&Node>) -> Response<Body> {
+pub fn health(path: &str, status: &Status, node: Option<&Node>, asked: &Asked) -> Response<Body> {
     let eligible = match path {
         "/healthz" => Some(node.is_some_and(is_eligible)),
         "/livez" => None,
@@ -28,6 +59,7 @@ pub fn health(path: &str, status: &Status, node: Option<&Node>) -> Response<Body
         clock::api_time(wall.saturating_sub(ago)).0.to_string()
     };
     let healthy = health.is_healthy(now) && eligible != Some(false);
+    asked.count(eligible.is_some(), healthy);
     json(healthy, health.report(now, eligible, clock).to_string())
 }
 
@@ -52,7 +84,7 @@ pub fn check(id: &ServiceName, status: &Status) -> Response<Body> {
 }
 
 /// What operators read.
-pub fn operators(path: &str, mode: Mode, status: &Status, configz: &Value) -> Response<Body> {
+pub fn operators(path: &str, mode: Mode, status: &Status, configz: &Value, asked: &Asked) -> Response<Body> {
     match path {
         "/healthz" | "/livez" => response::text(StatusCode::OK, "ok"),
         "/proxyMode" => match mode {
@@ -60,7 +92,7 @@ pub fn operators(path: &str, mode: Mode, status: &Status, configz: &Value) -> Re
             Mode::Iptables { .. } => response::text(StatusCode::OK, "iptables"),
         },
         "/configz" => response::json(configz.to_string()),
-        "/metrics" => response::text(StatusCode::OK, status.metrics.borrow().text()),
+        "/metrics" => response::text(StatusCode::OK, status.metrics.borrow().text(mode != Mode::Nftables) + &asked.text()),
         _ => not_found(),
     }
 }

@@ -53,6 +53,7 @@ fn node(value: Value) -> Node {
 #[tokio::test]
 async fn a_node_that_goes_is_not_eligible_but_alive() {
     let (proxy, status) = Proxy::new();
+    let asked = answers::Asked::default();
     proxy.health.send_modify(|health| health.updated(Family::Ip, Instant::now()));
     let fine = node(json!({"metadata": {"name": "n"}}));
     let leaving = node(json!({"spec": {"taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]}}));
@@ -66,14 +67,18 @@ async fn a_node_that_goes_is_not_eligible_but_alive() {
         ("/livez", None, 200),
         ("/other", None, 404),
     ] {
-        let (code, text) = text(answers::health(path, &status, node)).await;
+        let (code, text) = text(answers::health(path, &status, node, &asked)).await;
         assert_eq!(code, want, "{path}: {text}");
     }
-    let (_, body) = text(answers::health("/healthz", &status, Some(&fine))).await;
+    let (_, body) = text(answers::health("/healthz", &status, Some(&fine), &asked)).await;
     let report: Value = serde_json::from_str(&body).unwrap();
     assert_eq!((&report["nodeEligible"], &report["status"]["IPv4"]["healthy"]), (&json!(true), &json!(true)));
     let year = report["lastUpdated"].as_str().unwrap().get(..2).unwrap().to_owned();
     assert_eq!(year, "20", "{body}");
+    let (_, counts) = text(answers::operators("/metrics", Mode::Nftables, &status, &json!({}), &asked)).await;
+    for line in ["kubeproxy_proxy_healthz_total{code=\"503\"} 3", "kubeproxy_proxy_livez_total{code=\"200\"} 2"] {
+        assert!(counts.lines().any(|got| got == line), "{line}\n{counts}");
+    }
 }
 
 #[tokio::test]
