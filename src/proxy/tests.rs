@@ -14,6 +14,7 @@ use crate::nft::{Error, Fake, Netfilter, Op, TableId, Transaction};
 
 mod disturbed;
 mod faults;
+mod flaky;
 mod restart;
 mod skeleton;
 
