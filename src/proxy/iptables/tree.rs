@@ -33,13 +33,14 @@ pub struct Tree {
     depth: usize,
     /// By the names of the steps to their chain.
     leaves: BTreeMap<String, BTreeSet<Frontend>>,
-    touched: BTreeSet<String>,
+    /// Leaves to write, and whether they came or went: then also what leads to them.
+    touched: BTreeMap<String, bool>,
 }
 
 impl Tree {
     /// An empty one: chain `root`, with chains below it whose names begin with `stem`.
     pub fn new(table: Table, root: &'static str, stem: &'static str) -> Self {
-        Self { table, root, stem, depth: 0, leaves: BTreeMap::new(), touched: BTreeSet::new() }
+        Self { table, root, stem, depth: 0, leaves: BTreeMap::new(), touched: BTreeMap::new() }
     }
 
     /// Makes it as deep as it must be for what it holds. Everything must be written anew then.
@@ -53,19 +54,21 @@ impl Tree {
     pub fn set(&mut self, frontend: Frontend, stands: bool) {
         let leaf = path(&self.steps(&frontend));
         let there = self.leaves.get(&leaf).is_some_and(|leaf| leaf.contains(&frontend));
-        if there || stands {
-            self.touched.insert(leaf.clone());
+        if !there && !stands {
+            return;
         }
-        match (there, stands) {
-            (false, true) => drop(self.leaves.entry(leaf).or_default().insert(frontend)),
-            (true, false) => {
-                let list = self.leaves.get_mut(&leaf);
-                if list.is_some_and(|list| list.remove(&frontend) && list.is_empty()) {
-                    self.leaves.remove(&leaf);
-                }
-            }
-            _ => {}
+        let had = self.leaves.contains_key(&leaf);
+        let list = self.leaves.entry(leaf.clone()).or_default();
+        if stands {
+            list.insert(frontend);
+        } else {
+            list.remove(&frontend);
         }
+        let has = !list.is_empty();
+        if !has {
+            self.leaves.remove(&leaf);
+        }
+        *self.touched.entry(leaf).or_default() |= had != has;
     }
 
     /// Whether it has become too flat for what it holds, or much too deep.
@@ -74,24 +77,21 @@ impl Tree {
         depth(count) > self.depth || depth(count.saturating_mul(4)) < self.depth
     }
 
-    /// Writes what was touched since the last time, or (`anew`) everything. `rule` says what a frontend's packets must match, and where they
-    /// go. `tail` are rules of the root, after all jumps.
-    pub fn write(&mut self, restore: &mut Restore, anew: bool, rule: impl Fn(&Frontend) -> String, tail: &[String]) {
+    /// Writes what was touched since the last time, or (`anew`) everything. `rules_of` gives the rules of a frontend. `tail` are rules of the root, after all jumps.
+    pub fn write(&mut self, restore: &mut Restore, anew: bool, rules_of: impl Fn(&Frontend) -> Vec<String>, tail: &[String]) {
         let touched = std::mem::take(&mut self.touched);
-        let mut nodes: BTreeSet<String> = if anew { self.leaves.keys().cloned().collect() } else { touched };
-        if anew {
-            nodes.insert(String::new());
+        let leaves: BTreeMap<String, bool> =
+            if anew { self.leaves.keys().cloned().chain([String::new()]).map(|leaf| (leaf, true)).collect() } else { touched };
+        let mut nodes = BTreeSet::new();
+        for (leaf, reshaped) in leaves {
+            if reshaped && !leaf.is_empty() {
+                nodes.extend(ancestors(&leaf));
+            }
+            nodes.insert(leaf);
         }
-        // On the way to a chain that came, went, or is written anew with everything.
-        let mut all = BTreeSet::new();
-        for leaf in &nodes {
-            all.insert(leaf.clone());
-            let ways = if leaf.is_empty() { vec![] } else { ancestors(leaf) };
-            all.extend(ways);
-        }
-        for node in &all {
+        for node in &nodes {
             let name = self.name(node);
-            let rules = self.rules(node, &rule);
+            let rules = self.rules(node, &rules_of);
             if rules.is_empty() && !node.is_empty() {
                 restore.remove(self.table, &name);
                 continue;
@@ -108,9 +108,9 @@ impl Tree {
         ways.chain([String::new()]).map(|node| self.name(&node)).collect()
     }
 
-    fn rules(&self, node: &str, rule: &impl Fn(&Frontend) -> String) -> Vec<String> {
+    fn rules(&self, node: &str, rules_of: &impl Fn(&Frontend) -> Vec<String>) -> Vec<String> {
         if let Some(frontends) = self.leaves.get(node) {
-            return frontends.iter().map(rule).collect();
+            return frontends.iter().flat_map(rules_of).collect();
         }
         let level = level(node);
         let mut rules: Vec<String> = Vec::new();
@@ -205,7 +205,7 @@ mod tests {
 
     fn written(tree: &mut Tree, anew: bool) -> String {
         let mut restore = Restore::default();
-        let rule = |frontend: &Frontend| format!("-m comment --comment \"{frontend}\" -j RETURN");
+        let rule = |frontend: &Frontend| vec![format!("-m comment --comment \"{frontend}\" -j RETURN")];
         tree.write(&mut restore, anew, rule, &["-j TAIL".to_owned()]);
         restore.text()
     }

@@ -37,13 +37,18 @@ pub fn comment(service: &ServiceName, port: &str) -> String {
     format!("-m comment --comment \"{name}\"")
 }
 
-/// A rewrite of the destination.
-pub fn dnat(protocol: Protocol, (ip, port): (IpAddr, u16)) -> String {
-    let word = protocol_word(protocol);
+/// A rewrite of the destination, where the protocol is known.
+pub fn dnat((ip, port): (IpAddr, u16)) -> String {
     match ip {
-        IpAddr::V4(ip) => format!("-p {word} -m {word} -j DNAT --to-destination {ip}:{port}"),
-        IpAddr::V6(ip) => format!("-p {word} -m {word} -j DNAT --to-destination [{ip}]:{port}"),
+        IpAddr::V4(ip) => format!("-j DNAT --to-destination {ip}:{port}"),
+        IpAddr::V6(ip) => format!("-j DNAT --to-destination [{ip}]:{port}"),
     }
+}
+
+/// The same in a chain of its own.
+pub fn dnat_of(protocol: Protocol, to: (IpAddr, u16)) -> String {
+    let word = protocol_word(protocol);
+    format!("-p {word} -m {word} {}", dnat(to))
 }
 
 /// A match of packets of this node's pods, or (`not`) of others; `None` where they aren't told apart.
@@ -90,7 +95,7 @@ mod tests {
     #[test]
     fn words() {
         let ip: IpAddr = "fd00::1".parse().unwrap();
-        assert_eq!(dnat(Protocol::Udp, (ip, 53)), "-p udp -m udp -j DNAT --to-destination [fd00::1]:53");
+        assert_eq!(dnat_of(Protocol::Udp, (ip, 53)), "-p udp -m udp -j DNAT --to-destination [fd00::1]:53");
         assert_eq!(destination(&Frontend::Address { ip, protocol: Protocol::Sctp, port: 80 }), "-d fd00::1/128 -p sctp -m sctp --dport 80");
         let interface = LocalTraffic::Interface("veth*".into());
         assert_eq!(from_pods(&interface, Family::Ip, true).as_deref(), Some("! -i veth+"));

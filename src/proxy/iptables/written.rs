@@ -140,7 +140,11 @@ impl Written {
     /// The chains of a frontend, and where it is found.
     fn frontend(&mut self, restore: &mut Restore, frontend: &Frontend, programmed: &Programmed) {
         let entry = programmed.entry(frontend);
-        let chains = entry.map(|entry| frontend::chains(frontend, entry, programmed.terms())).unwrap_or_default();
+        let terms = programmed.terms();
+        let chains = match entry {
+            Some(entry) if frontend::rules(frontend, entry, terms).is_none() => frontend::chains(frontend, entry, terms),
+            _ => vec![],
+        };
         for (name, rules) in &chains {
             fixed(restore, Table::Nat, name, rules);
         }
@@ -148,7 +152,7 @@ impl Written {
         let stays: HashSet<&String> = names.iter().collect();
         let before = self.chains.get(frontend).into_iter().flatten();
         before.filter(|name| !stays.contains(name)).for_each(|name| restore.remove(Table::Nat, name));
-        let served = !names.is_empty();
+        let served = entry.is_some_and(|entry| entry.route.verdict.is_some());
         let refused = entry.is_some_and(|entry| entry.route.refusal.is_some());
         let inside = entry.is_some_and(|entry| entry.role == Role::Internal);
         let node_port = frontend.is_node_port();
@@ -158,9 +162,9 @@ impl Written {
             Some(ranges) => drop(self.guarded.insert(*frontend, guard(frontend, &ranges))),
             None => drop(self.guarded.remove(frontend)),
         }
-        match served {
-            true => drop(self.chains.insert(*frontend, names)),
-            false => drop(self.chains.remove(frontend)),
+        match names.is_empty() {
+            false => drop(self.chains.insert(*frontend, names)),
+            true => drop(self.chains.remove(frontend)),
         }
     }
 
@@ -172,18 +176,23 @@ impl Written {
         // A chain must be there before anything leads to it: those of node ports come with the first text.
         let tails = [to_node(NODE_PORTS), vec![], vec![], to_node(REFUSED_NODE_PORTS), vec![]];
         let chains = &self.chains;
+        // One rule of each frontend says whose it is.
         let serve = |frontend: &Frontend| {
-            let to = chains.get(frontend).and_then(|names| names.first()).map_or("RETURN", String::as_str);
-            let about = programmed.entry(frontend).map(|entry| about(frontend, entry)).unwrap_or_default();
-            format!("{} {about} -j {to}", destination(frontend))
+            let Some(entry) = programmed.entry(frontend) else { return vec![] };
+            let about = about(frontend, entry);
+            if let Some(chain) = chains.get(frontend).and_then(|names| names.first()) {
+                return vec![format!("{} {about} -j {chain}", destination(frontend))];
+            }
+            let mut rules = frontend::rules(frontend, entry, programmed.terms()).unwrap_or_default();
+            if let Some(last) = rules.last_mut() {
+                *last = format!("{about} {last}");
+            }
+            rules
         };
         let refuse = |frontend: &Frontend| {
-            let verdict = match programmed.entry(frontend).and_then(|entry| entry.route.refusal) {
-                Some(Refusal::Drop) => "DROP",
-                _ => "REJECT",
-            };
-            let about = programmed.entry(frontend).map(|entry| about(frontend, entry)).unwrap_or_default();
-            format!("{} {about} -j {verdict}", destination(frontend))
+            let Some(entry) = programmed.entry(frontend) else { return vec![] };
+            let verdict = if entry.route.refusal == Some(Refusal::Drop) { "DROP" } else { "REJECT" };
+            vec![format!("{} {} -j {verdict}", destination(frontend), about(frontend, entry))]
         };
         for (n, (tree, tail)) in self.trees.iter_mut().zip(&tails).enumerate() {
             if IN_NAT.contains(&n) {
