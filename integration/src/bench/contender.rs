@@ -143,7 +143,8 @@ impl Contender {
         self.running.iter_mut().try_for_each(Process::check)
     }
 
-    fn clear_rules(&self, lab: &Lab) -> Result<()> {
+    /// Removes all rules from its node.
+    pub fn clear_rules(&self, lab: &Lab) -> Result<()> {
         self.node(lab).place().run(Scope::Network, "nft", &["flush", "ruleset"], "").map(drop)
     }
 }

@@ -83,6 +83,14 @@ pub enum Series {
     ChangeSeen(usize),
     /// CPU for one change.
     ChangeCpu(usize),
+    /// CPU from the start until so many Services are programmed.
+    ProgramCpu(usize),
+    /// CPU while 50 endpoints change each second, for 30 s.
+    ChurnCpu,
+    /// From a change to the first answer of the new endpoint meanwhile.
+    ChurnLag,
+    /// One connection through a ClusterIP; of the floor: to an endpoint, with no rules at all.
+    Connect,
 }
 
 impl fmt::Display for Series {
@@ -105,6 +113,10 @@ impl fmt::Display for Series {
             Self::Share(load) => write!(out, "PSS ({load:?})"),
             Self::IdleCpu => write!(out, "CPU of the agent in 60 s"),
             Self::IdleRuntimeCpu => write!(out, "CPU of containerd in 60 s"),
+            Self::ProgramCpu(count) => write!(out, "CPU for {count} Services"),
+            Self::ChurnCpu => write!(out, "CPU of 50 changes a second for 30 s"),
+            Self::ChurnLag => write!(out, "change amid others answers after"),
+            Self::Connect => write!(out, "connection made in"),
             Self::Programmed(count) => write!(out, "{count} Services answer after"),
             Self::Change(count) => write!(out, "change at {count} Services answers after"),
             Self::ChangeSeen(count) => write!(out, "change at {count} Services answers, since it was seen, after"),

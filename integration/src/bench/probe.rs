@@ -14,6 +14,9 @@ use crate::place::{Place, Scope};
 /// rules, and TCP would not try again for a second. An answer takes a tenth of a millisecond here.
 const ANSWER: Duration = Duration::from_millis(20);
 
+/// The same for one that must succeed.
+const PATIENT: Duration = Duration::from_secs(5);
+
 /// What was asked, and when the right answer came.
 #[derive(Clone, Copy, Debug)]
 pub struct Answered {
@@ -41,6 +44,21 @@ pub async fn until_all_answered(place: &Place, services: Vec<(SocketAddr, Vec<Ip
     };
     let answered: std::result::Result<Instant, String> = place.enter_async(Scope::Network, all).await?;
     answered.map_err(|last| Error::Other(format!("waited {patience:?} for an answer through {last}")))
+}
+
+/// How long each of so many connections to an address takes, from the first packet to the answer of the other side's kernel.
+pub async fn connection_times(place: &Place, to: SocketAddr, count: usize) -> Result<Vec<Duration>> {
+    let all = move || -> std::io::Result<Vec<Duration>> {
+        let one = |_| {
+            let start = Instant::now();
+            let stream = TcpStream::connect_timeout(&to, PATIENT)?;
+            let taken = start.elapsed();
+            setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
+            Ok(taken)
+        };
+        (0..count).map(one).collect()
+    };
+    place.enter_async(Scope::Network, all).await?.map_err(|error| Error::Other(format!("connecting to {to}: {error}")))
 }
 
 /// The pauses between connections grow with the time that has passed, by a fiftieth of it: a slow change is measured as exactly as

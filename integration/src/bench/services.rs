@@ -21,7 +21,7 @@ pub const SIZES: [usize; 2] = [1_000, 10_000];
 /// The Services' port.
 const PORT: u16 = 80;
 /// The endpoints' port.
-const ENDPOINT_PORT: u16 = 9000;
+pub const ENDPOINT_PORT: u16 = 9000;
 /// Where the endpoints are: the control plane's namespace answers for all of this network. No node's pods are in it.
 const ENDPOINT_NETWORK: &str = "10.244.128.0/17";
 /// The first number of an endpoint that replaces another one.
@@ -143,9 +143,36 @@ impl Services {
         Ok(())
     }
 
+    /// How to change endpoints of many Services, one after the other: each change but one in two takes one of two endpoints away, and the next
+    /// one gives it back. The one whose changes are measured is left out.
+    pub fn churn(&self) -> Churn {
+        let (count, spared) = (self.made.len(), self.changing_number());
+        Churn { slices: self.slices.clone(), numbers: (0..count).filter(|n| *n != spared).step_by(7).collect(), step: 0 }
+    }
+
     /// Calls on EndpointSlices.
     pub fn slices(&self) -> &Api<EndpointSlice> {
         &self.slices
+    }
+}
+
+/// See [`Services::churn`].
+pub struct Churn {
+    slices: Api<EndpointSlice>,
+    numbers: Vec<usize>,
+    step: usize,
+}
+
+impl Churn {
+    /// The next change. An even number of them leaves everything as it was.
+    pub async fn change(&mut self) -> Result<()> {
+        let number = self.numbers.get(self.step / 2 % self.numbers.len().max(1)).copied().unwrap_or_default();
+        let both = [endpoint(2 * number), endpoint(2 * number + 1)];
+        let left = if self.step.is_multiple_of(2) { &both[..1] } else { &both };
+        self.step += 1;
+        let patch = Patch::Merge(json!({ "endpoints": endpoints(left) }));
+        let patched = self.slices.patch(&name(number), &PatchParams::default(), &patch).await;
+        patched.doing(|| format!("patching EndpointSlice {}", name(number))).map(drop)
     }
 }
 
