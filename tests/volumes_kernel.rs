@@ -11,10 +11,10 @@ use kubelet_rs::api::Api;
 use kubelet_rs::api::fake::FakeApi;
 use kubelet_rs::model::PodUid;
 use kubelet_rs::model::node::{NodeFacts, Totals};
-use kubelet_rs::volumes::Volumes;
 use kubelet_rs::volumes::manager::VolumeManager;
 use kubelet_rs::volumes::mounts::{LinuxMounts, Mounts};
 use kubelet_rs::volumes::objects::ObjectCache;
+use kubelet_rs::volumes::{SubPathMount, Volumes};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
@@ -163,5 +163,41 @@ fn the_root_directory_becomes_shared_once() {
         assert_eq!(shared(), [true]);
         manager(root.path(), &api).prepare().unwrap();
         assert_eq!(shared(), [true], "a second start adds nothing");
+    });
+}
+
+#[test]
+fn parts_of_volumes_are_bound_once_and_go_with_the_pod() {
+    alone(|| async {
+        let (root, api) = (TempDir::new().unwrap(), FakeApi::new("n1"));
+        let manager = manager(root.path(), &api);
+        let spec = json!({"containers": [{"name": "c", "image": "i"}], "volumes": [{"name": "data", "emptyDir": {}}]});
+        let volumes = manager.set_up(&pod(spec)).await.unwrap();
+        let (uid, volume) = (PodUid::from("u1"), volumes["data"].host_path.clone());
+        let part = async |index, path| {
+            let asked = SubPathMount { container: "c", index, volume: "data", root: &volume, path };
+            manager.sub_path(&uid, asked).await
+        };
+        let count = || LinuxMounts::default().below(root.path()).unwrap().len();
+        let dir = part(0, "a/b").await.unwrap();
+        fs::write(dir.join("f"), "through the part").unwrap();
+        assert_eq!(fs::read_to_string(volume.join("a/b/f")).unwrap(), "through the part");
+        let file = part(1, "a/b/f").await.unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "through the part");
+        assert_eq!((count(), part(0, "a/b").await.unwrap()), (2, dir.clone()), "it stays");
+        assert_eq!(count(), 2);
+
+        // The part is another one now: a file that was written anew, a directory that became a file.
+        fs::write(volume.join("new"), "new").unwrap();
+        fs::rename(volume.join("new"), volume.join("a/b/f")).unwrap();
+        assert_eq!(fs::read_to_string(part(1, "a/b/f").await.unwrap()).unwrap(), "new");
+        fs::remove_dir_all(volume.join("a")).unwrap();
+        fs::write(volume.join("a"), "a file").unwrap();
+        assert_eq!(fs::read_to_string(part(0, "a").await.unwrap()).unwrap(), "a file");
+        assert_eq!(count(), 2);
+
+        manager.tear_down(&uid).await.unwrap();
+        assert_eq!(count(), 0);
+        assert!(!root.path().join("pods/u1").exists());
     });
 }

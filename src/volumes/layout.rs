@@ -67,6 +67,12 @@ impl Layout {
         Ok(self.pod(uid)?.join("volumes").join(plugin.dir()).join(file_name(volume)?))
     }
 
+    /// `<root>/pods/<uid>/volume-subpaths/<volume>/<container>/<index>`.
+    pub fn sub_path(&self, uid: &PodUid, volume: &str, container: &str, index: usize) -> Result<PathBuf, BadName> {
+        let dir = self.pod(uid)?.join("volume-subpaths");
+        Ok(dir.join(file_name(volume)?).join(file_name(container)?).join(index.to_string()))
+    }
+
     /// The file that says that an emptyDir is complete: `<root>/pods/<uid>/plugins/kubernetes.io~empty-dir/<volume>/ready`.
     pub fn ready(&self, uid: &PodUid, volume: &str) -> Result<PathBuf, BadName> {
         Ok(self.pod(uid)?.join("plugins").join(Plugin::EmptyDir.dir()).join(file_name(volume)?).join("ready"))
@@ -110,6 +116,7 @@ mod tests {
             assert_eq!(layout.pod(&PodUid::from(bad)), Err(BadName(bad.into())));
             assert_eq!(layout.volume(&uid, Plugin::EmptyDir, bad), Err(BadName(bad.into())));
             assert!(layout.ready(&uid, bad).is_err());
+            assert!(layout.sub_path(&uid, bad, "c", 0).is_err() && layout.sub_path(&uid, "v", bad, 0).is_err());
         }
         assert!(layout.volume(&uid, Plugin::EmptyDir, "..data").is_ok());
     }

@@ -18,8 +18,9 @@ use super::mounts::Mounts;
 use super::objects::{ObjectCache, TTL};
 use super::problem::Problem;
 use super::projected::{Fetched, Keys, Part, Projection};
+use super::sub_path::{self, SubPath};
 use super::token::Tokens;
-use super::{MountedVolume, PodVolumes, VolumeError, Volumes, atomic, host_path, nested, teardown};
+use super::{MountedVolume, PodVolumes, SubPathMount, VolumeError, Volumes, atomic, host_path, nested, teardown};
 use crate::api::{self, Api};
 use crate::model::PodUid;
 use crate::model::node::NodeFacts;
@@ -214,6 +215,19 @@ impl Volumes for VolumeManager {
         }
         self.ready().insert(uid, refresh);
         Ok(mounted)
+    }
+
+    async fn sub_path(&self, uid: &PodUid, mount: SubPathMount<'_>) -> Result<PathBuf, VolumeError> {
+        let SubPathMount { container, index, volume, root, path } = mount;
+        let failed = |problem: Problem| VolumeError { volume: volume.to_owned(), message: problem.to_string() };
+        let target = self.layout.sub_path(uid, volume, container, index).map_err(|e| failed(e.into()))?;
+        let wanted = SubPath { root: root.to_owned(), path: path.to_owned(), target: target.clone() };
+        let mounts = self.mounts.clone();
+        let done = self.blocking.run(&target, HOST_PATH, move || sub_path::bind(&wanted, mounts.as_ref())).await;
+        let done = done.map_err(|e| failed(e.into()))?;
+        // Where it was to be bound, no container knows.
+        done.map_err(|e| failed(Problem::io("find subPath", Path::new(path))(e)))?;
+        Ok(target)
     }
 
     async fn tear_down(&self, uid: &PodUid) -> Result<(), Vec<VolumeError>> {

@@ -27,6 +27,7 @@ mod problem;
 mod projected;
 mod remove;
 mod secret;
+mod sub_path;
 mod teardown;
 mod token;
 
@@ -34,7 +35,7 @@ mod token;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Pod;
@@ -61,6 +62,21 @@ pub struct MountedVolume {
     pub read_only: bool,
 }
 
+/// A container's mount of a part of a volume.
+#[derive(Debug, Clone, Copy)]
+pub struct SubPathMount<'a> {
+    /// The container.
+    pub container: &'a str,
+    /// Which of its mounts, from 0 on.
+    pub index: usize,
+    /// The volume.
+    pub volume: &'a str,
+    /// Where that is.
+    pub root: &'a Path,
+    /// Which part of it: relative, without `..`.
+    pub path: &'a str,
+}
+
 /// The volumes of one pod by name.
 pub type PodVolumes = BTreeMap<String, MountedVolume>;
 
@@ -70,6 +86,9 @@ pub trait Volumes: Send + Sync + 'static {
     /// Sets up every volume of the pod, and brings projected contents up to date. May be called any number of times: again when
     /// [`Self::next_refresh`] says so, and when the pod's labels or annotations change. One call at a time for one pod.
     async fn set_up(&self, pod: &Pod) -> Result<PodVolumes, Vec<VolumeError>>;
+    /// Makes a part of a volume that is set up ready for mount number `index` of a container, and says where it is on the host. `path` is below
+    /// the volume; what is missing of it becomes directories. May be called any number of times; [`Self::tear_down`] undoes it.
+    async fn sub_path(&self, uid: &PodUid, mount: SubPathMount<'_>) -> Result<PathBuf, VolumeError>;
     /// Unmounts the pod's volumes and removes its directory `<root>/pods/<uid>`. May be called any number of times.
     async fn tear_down(&self, uid: &PodUid) -> Result<(), Vec<VolumeError>>;
     /// UIDs of all pods that have a directory.

@@ -111,6 +111,9 @@ mod tests {
         fn is_tmpfs(&self, _: &Path) -> std::io::Result<bool> {
             Ok(true)
         }
+        fn bind(&self, _: &Path, _: &Path) -> std::io::Result<()> {
+            Ok(())
+        }
         fn unmount(&self, _: &Path, _: bool) -> std::io::Result<()> {
             Err(std::io::ErrorKind::PermissionDenied.into())
         }

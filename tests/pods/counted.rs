@@ -13,7 +13,7 @@ use kubelet_rs::resources::{CgroupError, PodCgroups};
 use kubelet_rs::volumes::manager::VolumeManager;
 use kubelet_rs::volumes::mounts::Mounts;
 use kubelet_rs::volumes::mounts::fake::FakeMounts;
-use kubelet_rs::volumes::{PodVolumes, VolumeError, Volumes};
+use kubelet_rs::volumes::{PodVolumes, SubPathMount, VolumeError, Volumes};
 use tokio::time::Instant;
 
 pub struct CountedCgroups(Arc<FakeCgroups>, Injector);
@@ -50,6 +50,9 @@ impl Volumes for CountedVolumes {
     async fn set_up(&self, pod: &Pod) -> Result<PodVolumes, Vec<VolumeError>> {
         self.1.call("volumes", "set_up", self.0.set_up(pod)).await
     }
+    async fn sub_path(&self, uid: &PodUid, mount: SubPathMount<'_>) -> Result<PathBuf, VolumeError> {
+        self.1.call("volumes", "sub_path", self.0.sub_path(uid, mount)).await
+    }
     async fn tear_down(&self, uid: &PodUid) -> Result<(), Vec<VolumeError>> {
         self.1.call("volumes", "tear_down", self.0.tear_down(uid)).await
     }
@@ -75,6 +78,9 @@ impl Mounts for CountedMounts {
     }
     fn is_tmpfs(&self, path: &Path) -> io::Result<bool> {
         self.0.is_tmpfs(path)
+    }
+    fn bind(&self, source: &Path, target: &Path) -> io::Result<()> {
+        self.1.call_now("mounts", "bind", || self.0.bind(source, target))
     }
     fn unmount(&self, target: &Path, lazy: bool) -> io::Result<()> {
         self.1.call_now("mounts", "unmount", || self.0.unmount(target, lazy))

@@ -1,5 +1,6 @@
 //! Starting containers, one after the other.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -25,10 +26,10 @@ use crate::pods::plan::{Start, Why};
 use crate::pods::progress::Progress;
 use crate::pods::spec;
 use crate::runtime::translate::env::{EnvSources, ObjectKind, Objects, environment, files, references};
-use crate::runtime::translate::{ContainerInput, container_config, mounts_hosts_file, wants_recursive_read_only};
+use crate::runtime::translate::{ContainerInput, container_config, mounts_hosts_file, sub_path, wants_recursive_read_only};
 use crate::runtime::{Container, Image, Sandbox};
 use crate::volumes::objects::FRESH;
-use crate::volumes::{PodVolumes, env_file};
+use crate::volumes::{PodVolumes, SubPathMount, env_file};
 
 /// How long a container waits for the first list of Services, which its environment is made from.
 const SERVICES_WAIT: Duration = Duration::from_secs(10);
@@ -161,6 +162,7 @@ impl One<'_> {
         let termination_log = self.termination_log(start.restart_count);
         let termination_log = termination_log.map_err(|e| StartError::config(format!("make the termination message's file: {e}")))?;
         let target = self.target()?;
+        let sub_paths = self.sub_paths(&environment).await?;
         let input = ContainerInput {
             pod: self.pod,
             container: self.container,
@@ -168,12 +170,34 @@ impl One<'_> {
             image: self.image,
             environment: &environment,
             volumes: self.volumes,
+            sub_paths: &sub_paths,
             hosts_file: hosts_file.as_deref(),
             termination_log: Some(&termination_log),
             target: target.as_ref(),
             recursive_read_only: self.recursive_read_only().await?,
         };
         container_config(input, &ctx.translate).map_err(StartError::config)
+    }
+
+    /// Makes the parts of volumes ready that the container's mounts show.
+    async fn sub_paths(&self, environment: &[(String, Vec<u8>)]) -> Result<BTreeMap<usize, PathBuf>, StartError> {
+        let mut found = BTreeMap::new();
+        let container = &self.container.name;
+        for (index, mount) in self.container.volume_mounts.iter().flatten().enumerate() {
+            let Some(path) = sub_path(mount, environment).map_err(StartError::config)? else { continue };
+            // A volume that is not there is named when the mounts are put together.
+            let Some(volume) = self.volumes.get(&mount.name) else { continue };
+            let asked = SubPathMount { container, index, volume: &mount.name, root: &volume.host_path, path: &path };
+            let prepared = self.run.job.ctx.volumes.sub_path(&self.run.job.name.uid, asked).await;
+            let prepared = prepared.map_err(|error| {
+                StartError::config(format!(
+                    "failed to prepare subPath for volumeMount {:?} of container {container:?}: {}",
+                    mount.name, error.message
+                ))
+            })?;
+            found.insert(index, prepared);
+        }
+        Ok(found)
     }
 
     /// Whether the pod's runtime handler can make mounts read-only with everything below them. Asked only where it matters.

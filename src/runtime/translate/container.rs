@@ -1,7 +1,7 @@
 //! The config of a container.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use proto::cri::{ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig};
@@ -28,6 +28,8 @@ pub struct ContainerInput<'a> {
     pub environment: &'a [(String, Vec<u8>)],
     /// The pod's volumes, which are set up.
     pub volumes: &'a PodVolumes,
+    /// Parts of volumes on the host, by the mount's number among the container's.
+    pub sub_paths: &'a BTreeMap<usize, PathBuf>,
     /// The hosts file, which is written; `None` when the container brings its own or the pod has no address.
     pub hosts_file: Option<&'a Path>,
     /// The file that takes the termination message, which is made; `None` when the container wants none.

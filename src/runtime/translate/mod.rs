@@ -24,7 +24,7 @@ mod sandbox;
 mod security;
 
 pub use container::{ContainerInput, container_config};
-pub use mounts::{mounts_hosts_file, wants_recursive_read_only};
+pub use mounts::{mounts_hosts_file, sub_path, wants_recursive_read_only};
 pub use profiles::APPARMOR_ANNOTATION;
 pub use sandbox::{SandboxInput, sandbox_config};
 
@@ -103,6 +103,9 @@ pub enum TranslateError {
     /// A mount that was to be read-only with everything below it.
     #[error("failed to resolve recursive read-only mode: {0}")]
     RecursiveReadOnly(String),
+    /// A part of a volume that can't be had. The words are upstream's.
+    #[error("{0}")]
+    SubPath(String),
     /// runAsNonRoot forbids what would run.
     #[error("{0}")]
     Root(String),

@@ -1,10 +1,14 @@
 //! What is mounted into a container.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 use proto::cri::{Mount, MountPropagation};
 
 use super::TranslateError;
 use super::container::{ContainerInput, TERMINATION_MESSAGE_PATH};
+use super::expansion::expand;
 use crate::network::hosts;
 use crate::volumes::MountedVolume;
 
@@ -19,7 +23,7 @@ pub fn mounts_hosts_file(pod: &Pod, container: &Container, has_address: bool) ->
 /// All mounts: volumes in the order of the spec, the hosts file, the file for the termination message.
 pub(super) fn mounts(input: ContainerInput<'_>) -> Result<Vec<Mount>, TranslateError> {
     let volume_mounts = input.container.volume_mounts.iter().flatten();
-    let mut out = volume_mounts.map(|m| volume(m, input)).collect::<Result<Vec<_>, _>>()?;
+    let mut out = volume_mounts.enumerate().map(|(n, m)| volume(n, m, input)).collect::<Result<Vec<_>, _>>()?;
     // The runtime relabels these two files where SELinux is on; they belong to one pod.
     let file = |path: &str, host: &std::path::Path| Mount {
         container_path: absolute(path),
@@ -38,14 +42,47 @@ pub fn wants_recursive_read_only(container: &Container) -> bool {
     container.volume_mounts.iter().flatten().any(|m| m.recursive_read_only.as_deref().is_some_and(|mode| mode != "Disabled"))
 }
 
-fn volume(mount: &VolumeMount, input: ContainerInput<'_>) -> Result<Mount, TranslateError> {
-    let ContainerInput { container, volumes, .. } = input;
-    let set = |s: &Option<String>| s.as_deref().is_some_and(|s| !s.is_empty());
-    if set(&mount.sub_path) || set(&mount.sub_path_expr) {
-        return Err(TranslateError::Unsupported { field: "subPath of a volumeMount" });
+/// Which part of its volume a mount shows, from its `subPath` or `subPathExpr`; `None`: all of it (upstream: `kubelet_pods.go`, makeMounts).
+pub fn sub_path(mount: &VolumeMount, environment: &[(String, Vec<u8>)]) -> Result<Option<String>, TranslateError> {
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let path = match given(&mount.sub_path_expr) {
+        Some(text) => {
+            let missing = RefCell::new(BTreeSet::new());
+            let value = |name: &str| {
+                let value = environment.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_slice());
+                // Nothing in place of a name would be another directory.
+                value.filter(|value| !value.is_empty()).or_else(|| {
+                    missing.borrow_mut().insert(name.to_owned());
+                    None
+                })
+            };
+            let path = String::from_utf8_lossy(&expand(&text, value)).into_owned();
+            let missing: Vec<_> = missing.into_inner().into_iter().collect();
+            if !missing.is_empty() {
+                return Err(TranslateError::SubPath(format!("missing value for {}", missing.join(", "))));
+            }
+            path
+        }
+        None => match given(&mount.sub_path) {
+            Some(path) => path,
+            None => return Ok(None),
+        },
+    };
+    let refused = |why: &str| Err(TranslateError::SubPath(format!("unable to provision SubPath `{path}`: {why}")));
+    if path.starts_with('/') {
+        return refused("must not be an absolute path");
     }
+    if path.split('/').any(|part| part == "..") {
+        return refused("must not contain '..'");
+    }
+    Ok(Some(path))
+}
+
+fn volume(index: usize, mount: &VolumeMount, input: ContainerInput<'_>) -> Result<Mount, TranslateError> {
+    let ContainerInput { container, volumes, .. } = input;
     let missing = || TranslateError::MissingVolume { volume: mount.name.clone(), container: container.name.clone() };
     let MountedVolume { host_path, read_only } = volumes.get(&mount.name).ok_or_else(missing)?;
+    let host_path = input.sub_paths.get(&index).unwrap_or(host_path);
     Ok(Mount {
         container_path: absolute(&mount.mount_path),
         host_path: host_path.to_string_lossy().into_owned(),

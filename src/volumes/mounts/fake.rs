@@ -52,6 +52,13 @@ impl Mounts for FakeMounts {
         Ok(self.table().iter().any(|m| m.target == path))
     }
 
+    fn bind(&self, source: &Path, target: &Path) -> io::Result<()> {
+        std::fs::symlink_metadata(source)?;
+        std::fs::symlink_metadata(target)?;
+        self.table().push(FakeMount { target: target.into(), size: None, busy: false });
+        Ok(())
+    }
+
     fn unmount(&self, target: &Path, lazy: bool) -> io::Result<()> {
         let mut table = self.table();
         let Some(at) = table.iter().rposition(|m| m.target == target) else { return Ok(()) };

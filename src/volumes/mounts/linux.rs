@@ -44,6 +44,10 @@ impl Mounts for LinuxMounts {
         Ok(own_device && statfs(path)?.filesystem_type() == TMPFS_MAGIC)
     }
 
+    fn bind(&self, source: &Path, target: &Path) -> io::Result<()> {
+        Ok(mount(Some(source), target, NONE, MsFlags::MS_BIND, NONE)?)
+    }
+
     fn unmount(&self, target: &Path, lazy: bool) -> io::Result<()> {
         let lazy = if lazy { MntFlags::MNT_DETACH } else { MntFlags::empty() };
         match umount2(target, MntFlags::UMOUNT_NOFOLLOW | lazy) {

@@ -19,6 +19,8 @@ pub trait Mounts: Send + Sync + 'static {
     fn tmpfs(&self, target: &Path, size: Option<u64>) -> io::Result<()>;
     /// Whether `path` is the root of a mounted tmpfs.
     fn is_tmpfs(&self, path: &Path) -> io::Result<bool>;
+    /// Shows at `target` what `source` is: a file at a file, a directory at a directory, without what is mounted below it.
+    fn bind(&self, source: &Path, target: &Path) -> io::Result<()>;
     /// Unmounts what is mounted last at `target`. `lazy` hides it now and lets it go when its last user does.
     fn unmount(&self, target: &Path, lazy: bool) -> io::Result<()>;
     /// Mount points at or below `dir`, in the order in which they can be unmounted. A path mounted twice is there twice.

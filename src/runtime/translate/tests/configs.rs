@@ -29,6 +29,8 @@ fn container_by(pod: &Pod, image: &Image, recursive_read_only: bool) -> Result<C
         ("data".to_owned(), MountedVolume { host_path: "/vol/data".into(), read_only: false }),
         ("token".to_owned(), MountedVolume { host_path: "/vol/token".into(), read_only: true }),
     ]);
+    let parts = first(pod).volume_mounts.iter().flatten().enumerate().filter(|(_, mount)| mount.sub_path.is_some());
+    let sub_paths = parts.map(|(n, _)| (n, "/vol/part".into())).collect();
     let input = ContainerInput {
         pod,
         container: first(pod),
@@ -36,6 +38,7 @@ fn container_by(pod: &Pod, image: &Image, recursive_read_only: bool) -> Result<C
         image,
         environment: &[("A".into(), "1".into()), ("B".into(), "two".into())],
         volumes: &volumes,
+        sub_paths: &sub_paths,
         hosts_file: Some(Path::new("/var/lib/kubelet/pods/u-1/etc-hosts")),
         termination_log: Some(Path::new("/var/lib/kubelet/pods/u-1/containers/app/3")),
         target: None,
@@ -265,6 +268,33 @@ fn mounts_are_read_only_with_everything_below_where_the_runtime_can() {
 }
 
 #[test]
+fn parts_of_volumes() {
+    let mounts = json!([{"name": "data", "mountPath": "/all"}, {"name": "data", "mountPath": "/part", "subPath": "a", "readOnly": true}]);
+    let config = container(&of(app(json!({ "volumeMounts": mounts })), json!({})), &image()).unwrap();
+    let paths: Vec<_> = config.mounts.iter().map(|m| (m.container_path.as_str(), m.host_path.as_str(), m.readonly)).collect();
+    assert_eq!(paths[..2], [("/all", "/vol/data", false), ("/part", "/vol/part", true)]);
+
+    let environment =
+        [("POD", "web-0"), ("EMPTY", ""), ("SLASH", "/etc"), ("UP", "..")].map(|(name, value)| (name.to_owned(), value.into()));
+    for (fields, want) in [
+        (json!({}), Ok(None)),
+        (json!({"subPath": ""}), Ok(None)),
+        (json!({"subPath": "a/b"}), Ok(Some("a/b"))),
+        (json!({"subPath": "$(POD)"}), Ok(Some("$(POD)"))),
+        (json!({"subPathExpr": "logs/$(POD)/$$(POD)"}), Ok(Some("logs/web-0/$(POD)"))),
+        (json!({"subPathExpr": "$(POD)/$(NONE)/$(EMPTY)"}), Err("missing value for EMPTY, NONE")),
+        (json!({"subPathExpr": "$(SLASH)"}), Err("unable to provision SubPath `/etc`: must not be an absolute path")),
+        (json!({"subPathExpr": "a/$(UP)/$(UP)"}), Err("unable to provision SubPath `a/../..`: must not contain '..'")),
+        (json!({"subPath": "..data/x"}), Ok(Some("..data/x"))),
+    ] {
+        let mut mount = json!({"name": "data", "mountPath": "/d"});
+        mount.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let got = super::super::sub_path(&serde_json::from_value(mount).unwrap(), &environment).map_err(|error| error.to_string());
+        assert_eq!(got, want.map(|path| path.map(str::to_owned)).map_err(str::to_owned), "{fields}");
+    }
+}
+
+#[test]
 fn what_cannot_be_done_is_refused_with_the_fields_name() {
     let mount = |fields: Value| {
         let mut mount = json!({"name": "data", "mountPath": "/d"});
@@ -273,8 +303,6 @@ fn what_cannot_be_done_is_refused_with_the_fields_name() {
     };
     let context = |fields: Value| app(json!({ "securityContext": fields }));
     for (of_container, of_pod, want) in [
-        (mount(json!({"subPath": "a"})), json!({}), "subPath of a volumeMount is not supported yet"),
-        (mount(json!({"subPathExpr": "a"})), json!({}), "subPath of a volumeMount is not supported yet"),
         (mount(json!({"name": "none"})), json!({}), r#"cannot find volume "none" to mount into container "app""#),
         (mount(json!({"mountPropagation": "x"})), json!({}), r#"mountPropagation "x" is not valid: None, HostToContainer or"#),
         (app(json!({"volumeDevices": [{"name": "data", "devicePath": "/dev/x"}]})), json!({}), "volumeDevices is not supported yet"),
