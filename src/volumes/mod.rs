@@ -5,7 +5,8 @@
 //! them in place and changes nothing.
 //!
 //! The way of one volume: `kind` tells what it is. `host_path` and `empty_dir` act at once. All others are made of files: `projected`
-//! names their parts, `objects` and `token` fetch them, `payload` puts them together, `atomic` writes what differs.
+//! names their parts, `objects` and `token` fetch them, `payload` puts them together, `atomic` writes what differs. `sub_path` gives a
+//! container one part of a volume.
 
 mod atomic;
 mod authorizer;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::choice::Suite;
 use super::results::Outcome;
+use crate::agent::MODE_VARIABLE;
 use crate::error::{Doing as _, Result};
 use crate::tools::kubernetes_version;
 
@@ -27,9 +28,14 @@ fn file(agent: &str, suite: Suite) -> PathBuf {
     docs().join(format!("conformance/{agent}-{}.tsv", suite.name()))
 }
 
-/// Writes an agent's list of one suite, and the document anew.
+/// Writes an agent's list of one suite, and the document anew. What was run in another mode of Services has a list of its own, and no
+/// place in the document.
 pub fn write(agent: &str, suite: Suite, outcomes: &[Outcome]) -> Result<()> {
-    let path = file(agent, suite);
+    let mode = std::env::var(MODE_VARIABLE).ok().filter(|mode| !mode.is_empty() && mode != "nftables");
+    let path = match mode {
+        Some(mode) => file(&format!("{agent}-{mode}"), suite),
+        None => file(agent, suite),
+    };
     std::fs::create_dir_all(docs().join("conformance")).doing(|| format!("making the folder of {}", path.display()))?;
     std::fs::write(&path, list(outcomes)).doing(|| format!("writing {}", path.display()))?;
     let read = |agent: &str, suite| parse(&std::fs::read_to_string(file(agent, suite)).unwrap_or_default());
