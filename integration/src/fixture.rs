@@ -1,11 +1,13 @@
 //! What the tests stand on: one lab for all tests of a file, and a Kubernetes namespace for each test.
 
 use std::fmt::Debug;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Event, Namespace as NamespaceObject, Pod, ServiceAccount};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Event, Namespace as NamespaceObject, Pod, Service, ServiceAccount};
 use kube::Resource;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use serde::Serialize;
@@ -15,6 +17,7 @@ use tokio::runtime::Runtime;
 
 use crate::error::{Doing as _, Error, Result};
 use crate::lab::{Builder, Lab, PATIENCE};
+use crate::objects::{deployment, web_service};
 
 /// A lab that the tests of one file share, started by the first of them. It ends with the test process.
 pub struct SharedLab {
@@ -69,6 +72,24 @@ fn start(build: fn() -> Builder) -> std::result::Result<(Runtime, Lab), String> 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(|error| error.to_string())?;
     let lab = runtime.block_on(build().start()).map_err(|error| error.to_string())?;
     Ok((runtime, lab))
+}
+
+/// Two web servers behind a Service that answers on the first node; gives the Service's address.
+pub async fn served(lab: &Lab, ns: &Namespace<'_>) -> Result<SocketAddr> {
+    ns.apply::<Deployment>(deployment("web", 2)).await?;
+    let service = ns.apply::<Service>(web_service("web", "web")).await?;
+    ns.pods("app=web", 2).await?;
+    let address: Option<IpAddr> = service.spec.and_then(|spec| spec.cluster_ip).and_then(|address| address.parse().ok());
+    let address = SocketAddr::new(address.ok_or_else(|| Error::Other("a Service without a ClusterIP".into()))?, 80);
+    answers(lab, address).await?;
+    Ok(address)
+}
+
+/// Waits for an answer on the first node.
+pub async fn answers(lab: &Lab, address: SocketAddr) -> Result<String> {
+    let connector = lab.node(0).place().connector();
+    let ask = async || connector.http(address, "/", ANSWER).await.map_err(|error| error.to_string());
+    lab.wait_for(&format!("an answer from {address}"), PATIENCE, ask).await
 }
 
 /// A Kubernetes namespace, for the objects of one test.

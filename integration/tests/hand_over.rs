@@ -5,15 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use integration::error::Doing as _;
-use integration::fixture::{ANSWER, Namespace, SharedLab};
+use integration::fixture::{ANSWER, SharedLab, served};
 use integration::lab::PATIENCE;
-use integration::objects::{deployment, web_service};
 use integration::place::Scope;
 use integration::tools::kubelet_rs;
 use integration::traffic::Traffic;
-use integration::{Agent, Error, Lab, Result};
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Service;
+use integration::{Agent, Lab, Result};
 use tokio::time::sleep;
 
 static LAB: SharedLab = SharedLab::one_at_a_time(|| Lab::builder("hand-over").agent(Agent::Upstream));
@@ -41,18 +38,6 @@ impl Rules {
         let saved = lab.on_node(0, "iptables-save", &["-t", "nat"])? + &lab.on_node(0, "ip6tables-save", &["-t", "nat"])?;
         Ok(Self { tables, iptables: saved.contains(":KUBE-SERVICES") })
     }
-}
-
-async fn served(lab: &Lab, ns: &Namespace<'_>) -> Result<SocketAddr> {
-    ns.apply::<Deployment>(deployment("web", 2)).await?;
-    let service = ns.apply::<Service>(web_service("web", "web")).await?;
-    ns.pods("app=web", 2).await?;
-    let address: Option<std::net::IpAddr> = service.spec.and_then(|spec| spec.cluster_ip).and_then(|address| address.parse().ok());
-    let address = SocketAddr::new(address.ok_or_else(|| Error::Other("a Service without a ClusterIP".into()))?, 80);
-    let connector = lab.node(0).place().connector();
-    let ask = async || connector.http(address, "/", ANSWER).await.map_err(|error| error.to_string());
-    lab.wait_for(&format!("an answer from {address}"), PATIENCE, ask).await?;
-    Ok(address)
 }
 
 /// Starts the node's agent in place of the one that runs, which gets no chance to tidy up, and waits for the rules that follow.

@@ -88,6 +88,10 @@ Each agent's lists are written by
     make conformance ARGS='--agent upstream'
     make conformance
 
+and the list of Services in iptables mode, beside the document (`conformance/kubelet-rs-iptables-services.tsv`), by
+
+    LAB_PROXY_MODE=iptables make conformance ARGS='--suite services'
+
 Images are built from the modules and Debian's sources under upstream's names: no registry is asked.
 ",
         version = kubernetes_version()

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use integration::error::Doing as _;
-use integration::fixture::Namespace;
+use integration::fixture::{Namespace, answers, served};
 use integration::lab::PATIENCE;
 use integration::objects::{deployment, pod, whoami_container};
 use integration::traffic::Traffic;
@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, ListParams};
 use tokio::time::sleep;
 
-use crate::{LAB, agent_is_back, answers, containers, in_containerd, served};
+use crate::{LAB, agent_is_back, containers, in_containerd};
 
 /// The agent compares everything with the runtime every minute, in case a hint was lost: longer than that, and the work that follows.
 const WITH_ITS_SAFETY_NET: Duration = Duration::from_secs(150);

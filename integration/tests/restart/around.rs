@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use integration::Agent;
+use integration::fixture::served;
 use integration::fixture::{ANSWER, container_statuses, describe};
 use integration::lab::PATIENCE;
 use integration::objects::{pod, whoami_container};
@@ -10,7 +11,7 @@ use integration::traffic::Traffic;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::sleep;
 
-use crate::{LAB, agent_is_back, containers, in_containerd, served};
+use crate::{LAB, agent_is_back, containers, in_containerd};
 
 #[test]
 fn containerd_restarts_under_it() {
