@@ -181,8 +181,12 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
         addresses,
         not_ready: not_ready.clone(),
     });
-    let asked =
-        services::Asked { proxy: &config.proxy, serve: config.options.service_proxy, chains: config.kubelet.make_iptables_util_chains };
+    let asked = services::Asked {
+        proxy: &config.proxy,
+        serve: config.options.service_proxy,
+        chains: config.kubelet.make_iptables_util_chains,
+        recorder: &recorder,
+    };
     let services = services::start(asked, &api, facts.ips.clone(), node.node(), tasks)?;
 
     let version = reach_runtime(runtime.as_ref(), &endpoint).await;

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::Api;
 use crate::model::PodRef;
+use crate::model::service::ServiceName;
 
 /// Events that may wait; more are dropped and counted.
 const QUEUE: usize = 1000;
@@ -106,6 +107,18 @@ impl Recorder {
     pub fn node_event(&self, kind: EventType, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) {
         let name = Some(self.node.to_string());
         let object = ObjectReference { kind: Some("Node".into()), uid: name.clone(), name, ..ObjectReference::default() };
+        self.record(object, kind, reason.into(), message.into());
+    }
+
+    /// An event about a Service.
+    pub fn service_event(&self, id: &ServiceName, kind: EventType, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) {
+        let object = ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("Service".into()),
+            namespace: Some(id.namespace.to_string()),
+            name: Some(id.name.to_string()),
+            ..ObjectReference::default()
+        };
         self.record(object, kind, reason.into(), message.into());
     }
 

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::services::{self, Asked};
 use super::{StartError, block_on, logging, until_told_to_stop};
+use crate::api::events::{EventRates, EventType, Recorder};
 use crate::api::{Api, KubeApi, WatchEvent, kubeconfig};
 use crate::config::KUBERNETES_VERSION;
 use crate::config::proxy::alone::{self, Alone};
@@ -54,7 +55,9 @@ async fn run(alone: Alone) -> Result<(), StartError> {
     let api: Arc<dyn Api> = Arc::new(KubeApi::new(access, &name, KUBERNETES_VERSION)?);
     let (sender, node) = watch::channel(None);
     tasks.spawn(follow(Arc::clone(&api), sender));
-    services::start(Asked { proxy: &alone.proxy, serve: true, chains: false }, &api, vec![], node, &mut tasks)?;
+    let recorder = Recorder::start(Arc::clone(&api), &name, EventRates::default());
+    recorder.node_event(EventType::Normal, "Starting", "Starting kube-proxy.");
+    services::start(Asked { proxy: &alone.proxy, serve: true, chains: false, recorder: &recorder }, &api, vec![], node, &mut tasks)?;
     until_told_to_stop().await?;
     Ok(())
 }

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::StartError;
 use crate::api::Api;
+use crate::api::events::Recorder;
 use crate::config::ProxyConfiguration;
 use crate::config::proxy::Mode;
 use crate::nft::Family;
@@ -38,6 +39,8 @@ pub struct Asked<'a> {
     pub serve: bool,
     /// Whether the chains are kept that a kubelet keeps for other programs.
     pub chains: bool,
+    /// For what goes wrong.
+    pub recorder: &'a Recorder,
 }
 
 /// Settings of the kernel that Services need.
@@ -56,13 +59,13 @@ pub fn start(
     node: watch::Receiver<Option<Arc<Node>>>,
     tasks: &mut JoinSet<()>,
 ) -> Result<Catalog, StartError> {
-    let Asked { proxy, serve, chains } = asked;
+    let Asked { proxy, serve, chains, recorder } = asked;
     let localhost = serve && proxy.mode == (Mode::Iptables { localhost_node_ports: true });
     if chains || localhost {
         tasks.spawn(keep_hint(iptables::Programs, hostcheck::families()));
     }
     let surroundings = Surroundings::new(proxy.clone(), ips);
-    let parts = Start { proxy, serve, api, node, tasks };
+    let parts = Start { proxy, serve, recorder, api, node, tasks };
     match proxy.mode {
         Mode::Nftables => parts.start(nft::Kernel::open, surroundings),
         Mode::Iptables { localhost_node_ports } => {
@@ -76,6 +79,7 @@ pub fn start(
 struct Start<'a> {
     proxy: &'a ProxyConfiguration,
     serve: bool,
+    recorder: &'a Recorder,
     api: &'a Arc<dyn Api>,
     node: watch::Receiver<Option<Arc<Node>>>,
     tasks: &'a mut JoinSet<()>,
@@ -89,7 +93,7 @@ impl Start<'_> {
         O: FnMut() -> F + Send + 'static,
         F: Future<Output = Result<D, D::Error>> + Send + 'static,
     {
-        let Self { proxy: configuration, serve, api, mut node, tasks } = self;
+        let Self { proxy: configuration, serve, recorder, api, mut node, tasks } = self;
         let (sender, terms) = watch::channel(surroundings.terms(None, &surroundings::addresses()));
         let families = if serve { hostcheck::families() } else { vec![] };
         let proxy = Proxy::new(open, conntrack::Kernel, families.clone(), terms);
@@ -107,6 +111,7 @@ impl Start<'_> {
             status: proxy.status(),
             node: node.clone(),
             configz: configuration.configz(),
+            recorder: recorder.clone(),
         };
         if configuration.hard_fail {
             servers.probe().map_err(|e| {

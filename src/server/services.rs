@@ -21,6 +21,7 @@ use tokio::time::sleep;
 
 use super::response::Body;
 use super::{connection, listen};
+use crate::api::events::{EventType, Recorder};
 use crate::config::proxy::Mode;
 use crate::model::service::ServiceName;
 use crate::nft::Family;
@@ -45,6 +46,8 @@ pub struct ServiceServers {
     pub node: watch::Receiver<Option<Arc<Node>>>,
     /// The body of `/configz`.
     pub configz: Value,
+    /// For ports that can't be had.
+    pub recorder: Recorder,
 }
 
 impl ServiceServers {
@@ -55,22 +58,31 @@ impl ServiceServers {
 
     /// Serves for ever.
     pub async fn run(self) {
-        let Self { healthz, metrics, mode, status, node, configz } = self;
+        let Self { healthz, metrics, mode, status, node, configz, recorder } = self;
         let (of_health, of_metrics, of_checks) = (status.clone(), status.clone(), status);
         let asked = Arc::new(answers::Asked::default());
         let counted = Arc::clone(&asked);
-        let health = serve(healthz, "the health of the Service proxy", move |path| {
+        let failed = |reason: &'static str| {
+            let recorder = recorder.clone();
+            move |text: String| recorder.node_event(EventType::Warning, reason, text)
+        };
+        let health = serve(healthz, "the health of the Service proxy", failed("FailedToStartProxierHealthcheck"), move |path| {
             answers::health(path, &of_health, node.borrow().as_deref(), &asked)
         });
-        let metrics = serve(metrics, "what operators read of the Service proxy", move |path| {
+        let metrics = serve(metrics, "what operators read of the Service proxy", failed("FailedToStartMetricServer"), move |path| {
             answers::operators(path, mode, &of_metrics, &configz, &counted)
         });
-        tokio::join!(health, metrics, checks(of_checks));
+        tokio::join!(health, metrics, checks(of_checks, recorder.clone()));
     }
 }
 
-/// Serves one address for ever; while the port is in use, tries again.
-async fn serve(address: SocketAddr, what: &str, answer: impl Fn(&str) -> http::Response<Body> + Send + Sync + 'static) {
+/// Serves one address for ever; while the port is in use, tries again, and has told `failed` once.
+async fn serve(
+    address: SocketAddr,
+    what: &str,
+    failed: impl Fn(String),
+    answer: impl Fn(&str) -> http::Response<Body> + Send + Sync + 'static,
+) {
     let answer = Arc::new(answer);
     let mut said = false;
     loop {
@@ -78,6 +90,7 @@ async fn serve(address: SocketAddr, what: &str, answer: impl Fn(&str) -> http::R
             Ok(listener) => return accept(listener, answer).await,
             Err(error) if !std::mem::replace(&mut said, true) => {
                 tracing::warn!(%error, "Can't serve {what} on {address}, trying again every {RETRY:?}; is a kube-proxy running on this node?");
+                failed(format!("failed to serve {what} on {address}: {error}"));
             }
             Err(_) => {}
         }
@@ -100,13 +113,13 @@ async fn accept(listener: TcpListener, answer: Arc<impl Fn(&str) -> http::Respon
 }
 
 /// Keeps one listener for each Service whose load balancer asks.
-async fn checks(mut status: Status) {
+async fn checks(mut status: Status, recorder: Recorder) {
     let mut open: BTreeMap<ServiceName, (u16, Listening)> = BTreeMap::new();
     loop {
         let wanted: BTreeMap<_, _> = status.checks.borrow_and_update().iter().map(|(id, check)| (id.clone(), check.port)).collect();
         open.retain(|id, (port, _)| wanted.get(id) == Some(port));
         for (id, port) in wanted {
-            open.entry(id.clone()).or_insert_with(|| (port, Listening::start(&id, port, &status)));
+            open.entry(id.clone()).or_insert_with(|| (port, Listening::start(&id, port, &status, &recorder)));
         }
         if status.checks.changed().await.is_err() {
             return;
@@ -118,15 +131,18 @@ async fn checks(mut status: Status) {
 struct Listening(JoinHandle<()>);
 
 impl Listening {
-    fn start(id: &ServiceName, port: u16, status: &Status) -> Self {
+    fn start(id: &ServiceName, port: u16, status: &Status, recorder: &Recorder) -> Self {
         let addresses = addresses(&status.terms.borrow().node_port_ips);
-        let (id, status) = (id.clone(), status.clone());
+        let (id, status, recorder) = (id.clone(), status.clone(), recorder.clone());
         Self(tokio::spawn(async move {
             let mut all = JoinSet::new();
             for address in addresses {
-                let (id, status) = (id.clone(), status.clone());
-                let what = format!("the health check of Service {id}");
-                all.spawn(async move { serve(SocketAddr::new(address, port), &what, move |_| answers::check(&id, &status)).await });
+                let (id, status, recorder) = (id.clone(), status.clone(), recorder.clone());
+                all.spawn(async move {
+                    let (what, of) = (format!("the health check of Service {id}"), id.clone());
+                    let failed = move |text| recorder.service_event(&of, EventType::Warning, "FailedToStartServiceHealthcheck", text);
+                    serve(SocketAddr::new(address, port), &what, failed, move |_| answers::check(&id, &status)).await;
+                });
             }
             while all.join_next().await.is_some() {}
         }))

@@ -7,6 +7,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::*;
+use crate::api::events::EventRates;
+use crate::api::fake::FakeApi;
 use crate::proxy::checks::{Check, Checks};
 use crate::proxy::health::Health;
 use crate::proxy::metrics::Metrics;
@@ -102,11 +104,12 @@ async fn listeners_come_and_go_with_their_services() {
     proxy
         .terms
         .send_modify(|terms| terms.node_port_ips = HashMap::from([(Family::Ip, vec![[127, 0, 0, 1].into()]), (Family::Ip6, vec![])]));
-    let running = tokio::spawn(checks(status));
-    // A port that is free now, and that somebody else has first.
-    let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = other.local_addr().unwrap().port();
-    drop(other);
+    let api = FakeApi::new("node");
+    let running = tokio::spawn(checks(status, Recorder::start(Arc::new(api.clone()), "node", EventRates::default())));
+    // A port that is free now.
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
     let ask = || async {
         let mut tcp = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
         tcp.write_all(b"GET /any HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.ok()?;
@@ -129,5 +132,21 @@ async fn listeners_come_and_go_with_their_services() {
     eventually(Some("HTTP/1.1 503 Service Unavailable")).await;
     proxy.checks.send_replace(Checks::new());
     eventually(None).await;
+    assert_eq!(api.events().len(), 0);
+
+    // Another one, which somebody else has.
+    let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = other.local_addr().unwrap().port();
+    proxy.checks.send_replace(Checks::from([(lb(), Check { port, endpoints: 1 })]));
+    for _ in 0..200 {
+        if !api.events().is_empty() {
+            break;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    let event = api.events().pop().expect("an event");
+    assert_eq!((event.reason.as_deref(), event.type_.as_deref()), (Some("FailedToStartServiceHealthcheck"), Some("Warning")));
+    let message = event.message.unwrap();
+    assert!(message.starts_with("failed to serve the health check of Service shop/lb on 127.0.0.1:"), "{message}");
     running.abort();
 }
