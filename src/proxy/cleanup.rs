@@ -84,4 +84,26 @@ mod tests {
         );
         assert_eq!(rules(&mut fake, &[Family::Ip]).await.unwrap(), [""; 0]);
     }
+
+    /// A network plugin marks its packets with kube-proxy's chain.
+    #[tokio::test]
+    async fn what_others_use_stays() {
+        use iptables::{Restore, Table};
+        let mut fake = iptables::Fake::default();
+        let mut restore = Restore::default();
+        for chain in ["KUBE-SERVICES", "KUBE-MARK-MASQ", "KUBE-POSTROUTING", "KUBE-SVC-ABC", "CNI-SETMARK"] {
+            restore.chain(Table::Nat, chain);
+        }
+        restore.insert(Table::Nat, "OUTPUT", "-j KUBE-SERVICES");
+        restore.insert(Table::Nat, "POSTROUTING", "-j KUBE-POSTROUTING");
+        restore.rule(Table::Nat, "KUBE-SVC-ABC", "-j KUBE-MARK-MASQ");
+        restore.rule(Table::Nat, "CNI-SETMARK", "-j KUBE-MARK-MASQ");
+        fake.restore(Family::Ip, &restore).await.unwrap();
+        assert_eq!(rules(&mut fake, &[Family::Ip]).await.unwrap().len(), 1);
+        let left = fake.dump(Family::Ip);
+        for line in ["-A CNI-SETMARK -j KUBE-MARK-MASQ", "-A POSTROUTING -j KUBE-POSTROUTING", ":KUBE-MARK-MASQ - [0:0]"] {
+            assert!(left.lines().any(|got| got == line), "{line}\n{left}");
+        }
+        assert!(!left.contains("KUBE-SERVICES") && !left.contains("KUBE-SVC-ABC"), "{left}");
+    }
 }

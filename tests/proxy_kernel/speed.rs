@@ -1,4 +1,4 @@
-//! What many Services cost: printed with `--nocapture`. Nothing here fails because a machine is slow; what may be expected of one stands in
+//! What many Services cost: printed with `--nocapture`, for another number of them with `SERVICES=50000`. Nothing here fails because a machine is slow; what may be expected of one stands in
 //! docs/BENCHMARKS.md. The bounds only end a test that would wait for ever.
 
 use std::net::SocketAddr;
@@ -19,14 +19,18 @@ fn cpu() -> u128 {
 
 #[test]
 fn ten_thousand_services() {
-    many_services(Mode::Nftables, 10_000, 200);
+    many_services(Mode::Nftables, asked_for(10_000), 200);
+}
+
+/// `SERVICES` of the environment, or so many.
+fn asked_for(count: u16) -> u16 {
+    std::env::var("SERVICES").ok().and_then(|count| count.parse().ok()).unwrap_or(count)
 }
 
 /// The programs of iptables take longer for the whole than the kernel does.
 #[test]
 fn a_thousand_services_in_iptables() {
-    let count = std::env::var("IPTABLES_SERVICES").ok().and_then(|count| count.parse().ok()).unwrap_or(1000);
-    many_services(Mode::Iptables, count, 20);
+    many_services(Mode::Iptables, asked_for(1000), 20);
 }
 
 fn many_services(mode: Mode, count: u16, changes: u16) {

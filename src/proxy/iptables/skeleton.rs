@@ -112,7 +112,12 @@ pub fn fixed(restore: &mut Restore, table: Table, chain: &str, rules: &[String])
 /// What takes away all that a proxy in iptables mode left, this one or kube-proxy; nothing if there is nothing. What belongs to kubelet stays.
 pub fn removal(saved: &Saved) -> Restore {
     let mut restore = Restore::default();
+    // Some networks have host ports masqueraded by these chains (`externalSetMarkChain` of the CNI plugin portmap).
+    let of_masquerading = [MARK_MASQUERADE, POSTROUTING, HAIRPIN];
+    let mut jumps = saved.jumps.get(&Table::Nat).into_iter().flatten();
+    let borrowed = jumps.any(|(_, rule)| crate::iptables::target(rule) == Some(MARK_MASQUERADE));
     let ours = |table: Table, chain: &str| match table {
+        Table::Nat if borrowed && of_masquerading.contains(&chain) => false,
         Table::Mangle => chain == CANARY,
         Table::Filter => {
             let fixed = [REFUSED_INSIDE, REFUSED_OUTSIDE, REFUSED_NODE_PORTS, FIREWALL, FORWARD, NODE_PORTS, CANARY];
