@@ -3,7 +3,7 @@
 //! In: response bodies and watch frames. Out: slim objects, each with the problems found in it. Owns and keeps nothing.
 //!
 //! Only the fields that a node reads are declared (`slim/wire.rs`); the decoder steps over all others, so `managedFields`,
-//! annotations and owner references never reach the heap. A list is read while it comes in ([`ListReader`]): one object at a time is decoded.
+//! owner references and the annotations of Services never reach the heap. A list is read while it comes in ([`ListReader`]): one object at a time is decoded.
 //! A malformed part of an object costs that part only; it is named in [`Decoded::problems`].
 
 mod convert;

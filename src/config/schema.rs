@@ -61,9 +61,13 @@ pub(super) const fn field(name: &'static str, kind: Kind) -> Field {
     Field { name, kind, default: Default::Absent }
 }
 
-/// Finds a field by its dotted path.
+/// Finds a field of the kubelet's configuration by its dotted path.
 pub(super) fn find(path: &str) -> Option<&'static Field> {
-    let mut fields: &'static [Field] = KUBELET;
+    find_in(KUBELET, path)
+}
+
+/// Finds one among these fields and those in them.
+pub(super) fn find_in(mut fields: &'static [Field], path: &str) -> Option<&'static Field> {
     let mut found = None;
     for part in path.split('.') {
         let next = fields.iter().find(|f| f.name == part)?;

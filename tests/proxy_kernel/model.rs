@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kubelet_rs::api::WatchEvent;
-use kubelet_rs::model::service::Endpoint;
+use kubelet_rs::model::service::{Endpoint, Service};
 use kubelet_rs::nft::Family;
 
 use crate::dice::Dice;
@@ -26,6 +26,17 @@ pub fn comparable(ruleset: &str) -> Vec<String> {
     lines
 }
 
+/// Applies a Service, or deletes it, and keeps what there is then.
+fn tell(world: &World, services: &mut BTreeMap<u16, Service>, (n, service): (u16, Service), gone: bool) {
+    if gone {
+        services.remove(&n);
+        world.service(WatchEvent::Deleted(service));
+    } else {
+        services.insert(n, service.clone());
+        world.service(WatchEvent::Applied(service));
+    }
+}
+
 #[test]
 fn a_thousand_edits_lead_where_a_fresh_start_leads() {
     World::test(Family::Ip, |mut world| {
@@ -41,13 +52,7 @@ fn a_thousand_edits_lead_where_a_fresh_start_leads() {
                 }
                 service.ports.truncate(1 + dice.roll(2) as usize);
                 dice.dress(&mut service, Family::Ip, n);
-                if dice.roll(4) == 0 {
-                    services.remove(&n);
-                    world.service(WatchEvent::Deleted(service));
-                } else {
-                    services.insert(n, service.clone());
-                    world.service(WatchEvent::Applied(service));
-                }
+                tell(&world, &mut services, (n, service), dice.roll(4) == 0);
             } else {
                 let mut slice = world.make_slice(n, &[]);
                 for _ in 0..dice.roll(7) {
@@ -110,13 +115,7 @@ fn edits_in_iptables_lead_where_a_fresh_start_leads() {
             if dice.roll(2) == 0 {
                 let mut service = world.make_service(n, [0, 30000 + n][dice.roll(2) as usize]);
                 dice.dress(&mut service, Family::Ip, n);
-                if dice.roll(5) == 0 {
-                    services.remove(&n);
-                    world.service(WatchEvent::Deleted(service));
-                } else {
-                    services.insert(n, service.clone());
-                    world.service(WatchEvent::Applied(service));
-                }
+                tell(&world, &mut services, (n, service), dice.roll(5) == 0);
             } else {
                 let mut slice = world.make_slice(n, &[]);
                 for pod in [1, 2] {

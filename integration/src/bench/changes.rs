@@ -6,7 +6,7 @@ use kube::api::WatchEvent;
 use tokio::time::{Instant, sleep};
 
 use super::Bench;
-use super::figures::{Load, Series, Who};
+use super::figures::{Load, Series, Who, median};
 use super::probe::{connection_times, until_all_answered, until_answered};
 use super::usage::{CpuMeter, Memory};
 use super::watch::Watch;
@@ -123,7 +123,8 @@ async fn floor(bench: &mut Bench, index: usize) -> Result<()> {
 /// The one in the middle, in seconds.
 fn middle(mut times: Vec<Duration>) -> f64 {
     times.sort_unstable();
-    times.get(times.len() / 2).map_or(0.0, Duration::as_secs_f64)
+    let seconds: Vec<_> = times.iter().map(Duration::as_secs_f64).collect();
+    median(&seconds).unwrap_or_default()
 }
 
 /// Endpoints change all the time, and now and then one of them is waited for.

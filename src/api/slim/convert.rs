@@ -142,9 +142,9 @@ const TRIGGER_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-ti
 
 /// Converts an EndpointSlice. A slice whose label names no Service belongs to none: its `service` is empty.
 pub fn slice(wire: wire::EndpointSlice, node: &str) -> Decoded<EndpointSlice> {
-    let mut metadata = wire.metadata.unwrap_or_default();
-    let triggered = metadata.annotations.remove(TRIGGER_ANNOTATION).and_then(|time| since_epoch(&time));
-    let (id, resource_version, mut labels) = identity(metadata);
+    let wire::SliceMeta { name, namespace, resource_version, labels, annotations } = wire.metadata.unwrap_or_default();
+    let triggered = annotations.get(TRIGGER_ANNOTATION).and_then(|time| since_epoch(time));
+    let (id, resource_version, mut labels) = identity(wire::ObjectMeta { name, namespace, resource_version, labels });
     let mut problems = Problems::of("EndpointSlice", &id);
     let service = text(labels.remove(SERVICE_NAME_LABEL).unwrap_or_default());
     if service.is_empty() {

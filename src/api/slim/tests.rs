@@ -7,8 +7,12 @@ fn meta(name: &str, label: Option<&str>) -> Option<wire::ObjectMeta> {
         namespace: "default".into(),
         resource_version: "42".into(),
         labels: label.map(|l| ("kubernetes.io/service-name".to_string(), l.to_string())).into_iter().collect(),
-        annotations: Default::default(),
     })
+}
+
+fn slice_meta(label: Option<&str>) -> Option<wire::SliceMeta> {
+    let wire::ObjectMeta { name, namespace, resource_version, labels } = meta("web-1", label)?;
+    Some(wire::SliceMeta { name, namespace, resource_version, labels, annotations: Default::default() })
 }
 
 fn port(name: &str, protocol: &str, port: i32, node_port: i32) -> wire::ServicePort {
@@ -185,7 +189,7 @@ fn endpoint(address: &str, node: Option<&str>, conditions: [Option<bool>; 3]) ->
 
 fn slice(endpoints: Vec<wire::Endpoint>) -> wire::EndpointSlice {
     wire::EndpointSlice {
-        metadata: meta("web-1", Some("web")),
+        metadata: slice_meta(Some("web")),
         endpoints,
         ports: vec![wire::EndpointPort { name: Some(String::new()), protocol: None, port: Some(8080) }],
         address_type: "IPv4".into(),
@@ -238,7 +242,7 @@ fn bad_parts_of_a_slice_are_named_and_the_rest_lives() {
     assert_eq!(got.problems[0], "EndpointSlice default/web-1: endpoint address \"10.0.0\" is no IP address");
     assert_eq!(got.problems[5], "EndpointSlice default/web-1: 2 more problems of this kind");
 
-    wire.metadata = meta("web-1", None);
+    wire.metadata = slice_meta(None);
     assert_eq!(read(&wire).object.service.as_ref(), "");
     wire.address_type = "FQDN".into();
     assert!(read(&wire).object.endpoints.is_empty());

@@ -137,6 +137,19 @@ pub struct ObjectMeta {
     pub resource_version: String,
     #[prost(map = "string, string", tag = "11")]
     pub labels: HashMap<String, String>,
+}
+
+/// The same of an EndpointSlice, with annotations: it has few and short ones, unlike what people write by hand.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SliceMeta {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "3")]
+    pub namespace: String,
+    #[prost(string, tag = "6")]
+    pub resource_version: String,
+    #[prost(map = "string, string", tag = "11")]
+    pub labels: HashMap<String, String>,
     #[prost(map = "string, string", tag = "12")]
     pub annotations: HashMap<String, String>,
 }
@@ -233,7 +246,7 @@ pub struct ServicePort {
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct EndpointSlice {
     #[prost(message, optional, tag = "1")]
-    pub metadata: Option<ObjectMeta>,
+    pub metadata: Option<SliceMeta>,
     #[prost(message, repeated, tag = "2")]
     pub endpoints: Vec<Endpoint>,
     #[prost(message, repeated, tag = "3")]

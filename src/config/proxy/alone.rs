@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 
 use super::super::flags::{convert, set, split};
 use super::super::nearest::nearest;
-use super::super::schema::{Field, Kind};
+use super::super::schema::{self, Field, Kind};
+use super::super::view::View;
 use super::super::{ConfigError, LogFormat, Logging, check, document};
 use super::{PROXY, ProxyConfiguration, complete};
 
@@ -114,14 +115,7 @@ const FLAGS: &[(&str, To)] = &[
 ];
 
 fn field(path: &str) -> Option<&'static Field> {
-    let mut fields: &'static [Field] = PROXY;
-    let mut found = None;
-    for part in path.split('.') {
-        let next = fields.iter().find(|field| field.name == part)?;
-        fields = if let Kind::Struct(inner) = &next.kind { inner } else { &[] };
-        found = Some(next);
-    }
-    found
+    schema::find_in(PROXY, path)
 }
 
 fn is_boolean(to: &To) -> bool {
@@ -199,8 +193,9 @@ pub fn load(args: Vec<OsString>) -> Result<Asked, ConfigError> {
             }
         }
     }
-    let text = |path: &str| at(&settings, path).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
-    let number = |path: &str| at(&settings, path).and_then(Value::as_i64);
+    let view = View(&settings);
+    let text = |path: &str| Some(view.text(path).to_owned()).filter(|text| !text.is_empty());
+    let number = |path: &str| view.value(path).and_then(Value::as_i64);
     let alone = Alone {
         kubeconfig: text("clientConnection.kubeconfig").map(PathBuf::from),
         node: text("hostnameOverride"),
@@ -214,15 +209,6 @@ pub fn load(args: Vec<OsString>) -> Result<Asked, ConfigError> {
         warnings,
     };
     if problems.is_empty() { Ok(Asked::Run(Box::new(alone))) } else { Err(ConfigError { problems }) }
-}
-
-fn at<'a>(settings: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
-    let (head, tail) = path.split_once('.').map_or((path, None), |(head, tail)| (head, Some(tail)));
-    let value = settings.get(head)?;
-    match tail {
-        Some(tail) => at(value.as_object()?, tail),
-        None => Some(value),
-    }
 }
 
 fn help() -> String {

@@ -19,29 +19,36 @@ const FEW: usize = 8;
 /// A chain and its rules.
 pub type ChainText = (String, Vec<String>);
 
-/// The rules of a frontend without chains of its own; `None` if it must have some, because what they do is more than a few rules.
+/// Whether a frontend must have chains of its own, because what it does is more than a few rules.
 ///
 /// Most frontends have none: `iptables-restore` of the nf_tables flavour takes a time that grows with the square of the number of chains (20,000
 /// of them 18 s, the same rules without them 1 s).
-pub fn rules(frontend: &Frontend, entry: &Entry, terms: &Terms) -> Option<Vec<String>> {
-    let Some(balancer) = entry.route.verdict else { return Some(vec![]) };
+pub fn needs_chains(entry: &Entry) -> bool {
+    let route = &entry.route;
+    route.verdict.is_some_and(|balancer| {
+        balancer.policy == Policy::Local || balancer.sticky.is_some() || route.ranges().is_some() || route.main.len() > FEW
+    })
+}
+
+/// The rules of a frontend that needs no chains.
+pub fn rules(frontend: &Frontend, entry: &Entry, terms: &Terms) -> Vec<String> {
+    let Some(balancer) = entry.route.verdict else { return vec![] };
     let backends = &*entry.route.main;
-    if balancer.policy == Policy::Local || balancer.sticky.is_some() || entry.route.ranges().is_some() || backends.len() > FEW {
-        return None;
-    }
-    let mark = match balancer.policy {
+    let matches = match balancer.policy {
         Policy::Masquerade => Some(String::new()),
         _ if entry.role == Role::Internal => from_outside(terms, frontend.family()),
         _ => None,
     };
     let to = destination(frontend);
-    let mark = mark.map(|matches| format!("{to} {matches}{}-j {MARK_MASQUERADE}", if matches.is_empty() { "" } else { " " }));
+    let mark = matches.map(|matches| format!("{to} {}", mark(&matches)));
     let count = backends.len();
-    let endpoints = backends.iter().enumerate().map(|(n, backend)| {
-        let chance = if n + 1 < count { one_of(1, count - n) + " " } else { String::new() };
-        format!("{to} {chance}{}", dnat(backend.address()))
-    });
-    Some(mark.into_iter().chain(endpoints).collect())
+    let endpoints = backends.iter().enumerate().map(|(n, backend)| format!("{to} {}{}", one_of(1, count - n), dnat(backend.address())));
+    mark.into_iter().chain(endpoints).collect()
+}
+
+/// Marks packets that match, all if `matches` is empty, so that they leave with the node's own address.
+fn mark(matches: &str) -> String {
+    if matches.is_empty() { format!("-j {MARK_MASQUERADE}") } else { format!("{matches} -j {MARK_MASQUERADE}") }
 }
 
 /// The chains of a frontend that must have some, the one that packets must be sent to first.
@@ -52,7 +59,6 @@ pub fn chains(frontend: &Frontend, entry: &Entry, terms: &Terms) -> Vec<ChainTex
     let Some(balancer) = route.verdict else { return vec![] };
     let family = frontend.family();
     let name = |kind: &str| format!("KUBE-{kind}-{}", hash(&frontend.to_string()));
-    let mark = |matches: &str| format!("{matches}{}-j {MARK_MASQUERADE}", if matches.is_empty() { "" } else { " " });
     let spread = Spread { frontend, sticky: balancer.sticky };
     let mut all = Vec::new();
     let mut rules = Vec::new();
@@ -124,8 +130,7 @@ impl Spread<'_> {
             let mut left = backends.len();
             for (n, group) in backends.chunks(size).enumerate() {
                 let own = format!("KUBE-SEP-{}", hash(&format!("{} {list} {n}", self.frontend)));
-                let chance = if group.len() < left { one_of(group.len(), left) + " " } else { String::new() };
-                rules.push(format!("{chance}-j {own}"));
+                rules.push(format!("{}-j {own}", one_of(group.len(), left)));
                 left -= group.len();
                 all.push((own, self.among(group).collect()));
             }
@@ -137,7 +142,7 @@ impl Spread<'_> {
     fn among(&self, backends: &[Backend]) -> impl Iterator<Item = String> {
         let count = backends.len();
         backends.iter().enumerate().map(move |(n, backend)| {
-            let chance = if n + 1 < count { one_of(1, count - n) + " " } else { String::new() };
+            let chance = one_of(1, count - n);
             match self.sticky {
                 Some(_) => format!("{chance}-j {}", self.own(backend)),
                 None => format!("{chance}{}", dnat_of(self.frontend.protocol(), backend.address())),

@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 use crate::iptables::{Error, Iptables, Restore, Table};
 use crate::nft::Family;
 
-use super::skeleton::{PREFIX, fixed, martians};
+use super::skeleton::{PREFIX, fixed};
 
 /// Tells other programs which flavour of iptables this host uses (KEP-3178).
 const HINT: &str = "KUBE-IPTABLES-HINT";
@@ -54,6 +54,12 @@ async fn make(iptables: &mut impl Iptables, family: Family) -> Result<(), Error>
         }
     }
     iptables.restore(family, &restore).await
+}
+
+/// Addresses of localhost come in from outside only by mistake or malice, once the kernel routes them (CVE-2020-8558).
+fn martians(family: Family) -> Option<String> {
+    let rule = "-m comment --comment \"block incoming localnet connections\" -d 127.0.0.0/8 ! -s 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP";
+    (family == Family::Ip).then(|| rule.to_owned())
 }
 
 #[cfg(test)]

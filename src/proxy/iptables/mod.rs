@@ -32,7 +32,7 @@ use super::terms::Terms;
 use super::tracker::Tracker;
 
 pub use hint::keep as keep_hint;
-use skeleton::CANARIES;
+use skeleton::CANARY;
 pub use skeleton::{Options, PREFIX, removal};
 use written::{Hairpins, Written};
 
@@ -126,8 +126,8 @@ impl<I: Iptables> DataPlane for Rules<I> {
             }
             sleep_until(self.look).await;
             for family in self.watched.clone() {
-                for (table, chain) in CANARIES {
-                    match self.iptables.has_chain(family, table, chain).await {
+                for table in Table::ALL {
+                    match self.iptables.has_chain(family, table, CANARY).await {
                         Ok(true) => {}
                         Ok(false) => {
                             self.look = Instant::now() + LOOK;

@@ -4,7 +4,6 @@
 //! other finds what to replace and what to remove, and the change is one step.
 
 use crate::iptables::{Restore, Saved, Table};
-use crate::nft::Family;
 use crate::proxy::terms::Terms;
 
 /// All chains that belong to Services or nodes begin so.
@@ -143,13 +142,4 @@ pub fn is_of_a_service(chain: &str) -> bool {
 /// Whether a chain of filter is below one of the trees.
 pub fn is_of_a_tree(chain: &str) -> bool {
     [STEM_INSIDE, STEM_OUTSIDE, STEM_REFUSED_NODE_PORTS].iter().any(|stem| chain.starts_with(stem))
-}
-
-/// Chains that a family's rules need and that stand no more, if somebody removed everything.
-pub const CANARIES: [(Table, &str); 3] = [(Table::Nat, CANARY), (Table::Filter, CANARY), (Table::Mangle, CANARY)];
-
-/// Addresses of localhost come in from outside only by mistake or malice, once the kernel routes them (CVE-2020-8558).
-pub fn martians(family: Family) -> Option<String> {
-    let rule = "-m comment --comment \"block incoming localnet connections\" -d 127.0.0.0/8 ! -s 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP";
-    (family == Family::Ip).then(|| rule.to_owned())
 }

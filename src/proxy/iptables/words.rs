@@ -74,10 +74,13 @@ pub fn node_addresses(terms: &Terms, family: Family, localhost: bool) -> Vec<Str
     }
 }
 
-/// Chance of the first of `count` to be taken.
+/// A match, with a blank behind it, of `share` in `count` packets; nothing for all of them.
 pub fn one_of(share: usize, count: usize) -> String {
+    if share == count {
+        return String::new();
+    }
     // Both are numbers of endpoints, exact in an f64.
-    format!("-m statistic --mode random --probability {:.10}", share as f64 / count as f64)
+    format!("-m statistic --mode random --probability {:.10} ", share as f64 / count as f64)
 }
 
 #[cfg(test)]
@@ -102,6 +105,7 @@ mod tests {
         let ranges = LocalTraffic::Ranges(vec!["10.244.0.0/16".parse().unwrap()]);
         assert_eq!(from_pods(&ranges, Family::Ip, false).as_deref(), Some("-s 10.244.0.0/16"));
         assert_eq!(from_pods(&ranges, Family::Ip6, false), None);
-        assert_eq!(one_of(1, 3), "-m statistic --mode random --probability 0.3333333333");
+        assert_eq!(one_of(1, 3), "-m statistic --mode random --probability 0.3333333333 ");
+        assert_eq!(one_of(3, 3), "");
     }
 }

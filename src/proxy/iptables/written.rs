@@ -142,7 +142,7 @@ impl Written {
         let entry = programmed.entry(frontend);
         let terms = programmed.terms();
         let chains = match entry {
-            Some(entry) if frontend::rules(frontend, entry, terms).is_none() => frontend::chains(frontend, entry, terms),
+            Some(entry) if frontend::needs_chains(entry) => frontend::chains(frontend, entry, terms),
             _ => vec![],
         };
         for (name, rules) in &chains {
@@ -183,7 +183,7 @@ impl Written {
             if let Some(chain) = chains.get(frontend).and_then(|names| names.first()) {
                 return vec![format!("{} {about} -j {chain}", destination(frontend))];
             }
-            let mut rules = frontend::rules(frontend, entry, programmed.terms()).unwrap_or_default();
+            let mut rules = frontend::rules(frontend, entry, programmed.terms());
             if let Some(last) = rules.last_mut() {
                 *last = format!("{about} {last}");
             }
