@@ -23,26 +23,29 @@ use tokio::time::sleep;
 use crate::api::events::{EventRates, Recorder};
 use crate::api::{Api, KubeApi, kubeconfig};
 use crate::config::{self, Config, Invocation, KUBERNETES_VERSION, hostcheck};
+use crate::eviction;
 use crate::model::clock::Clock;
 use crate::node;
 use crate::node::address::Finder;
 use crate::node::machine::Machine;
-use crate::node::{NodeDeps, NotReady};
+use crate::node::{NodeDeps, NotReady, Pressures};
 use crate::pods::admission::Admission;
 use crate::pods::context::Context;
 use crate::pods::directory::Directory;
 use crate::pods::heartbeat::Heartbeat;
 use crate::pods::images::Images;
 use crate::pods::mirrors::Mirrors;
+use crate::pods::orders::Orders;
 use crate::pods::pleg::Pleg;
 use crate::pods::turns::Turns;
 use crate::pods::{manager, status};
-use crate::resources::Cgroups;
+use crate::resources::{Cgroups, PodCgroups};
 use crate::runtime::client::CriRuntime;
 use crate::runtime::log::rotate;
 use crate::runtime::{ErrorKind, Runtime};
 use crate::server::{HealthzServer, Parts, Server};
 use crate::sys::{blocking, notify, process};
+use crate::volumes::Volumes;
 use crate::volumes::manager::VolumeManager;
 use crate::volumes::mounts::LinuxMounts;
 use crate::volumes::objects::ObjectCache;
@@ -171,6 +174,7 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
 
     // For the rooms that may have a reason why no pods should come.
     let not_ready = NotReady::default();
+    let pressures = Pressures::default();
     let node = node::run(NodeDeps {
         api: Arc::clone(&api),
         runtime: Arc::clone(&runtime),
@@ -180,6 +184,7 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
         recorder: recorder.clone(),
         addresses,
         not_ready: not_ready.clone(),
+        pressures: pressures.clone(),
     });
     let asked = services::Asked {
         proxy: &config.proxy,
@@ -225,17 +230,31 @@ async fn start(config: &mut Config, tasks: &mut JoinSet<()>) -> Result<(), Start
     let (writer, writing) = status::Writer::new(Arc::clone(&api));
     tasks.spawn(writing);
     let images = Images::new(Arc::clone(&runtime), objects.clone(), &settings::images(&config.kubelet), node.refresher());
-    let admission = Admission::new(Arc::clone(&api), node.node(), facts.allocatable, &config.kubelet.allowed_unsafe_sysctls);
+    let unsafe_sysctls = &config.kubelet.allowed_unsafe_sysctls;
+    let admission = Admission::new(Arc::clone(&api), node.node(), facts.allocatable, pressures.clone(), unsafe_sysctls);
     let (mirrors, mirroring) = Mirrors::new(Arc::clone(&api), node.node());
     tasks.spawn(mirroring);
+    let (volumes, cgroups): (Arc<dyn Volumes>, Arc<dyn PodCgroups>) = (Arc::new(volumes), Arc::new(cgroups));
+    let orders = Arc::<Orders>::default();
+    let watched = eviction::Deps {
+        runtime: Arc::clone(&runtime),
+        cgroups: Arc::clone(&cgroups),
+        volumes: Arc::clone(&volumes),
+        directory: Arc::clone(&directory),
+        orders: Arc::clone(&orders),
+        pressures,
+        recorder: recorder.clone(),
+    };
+    tasks.spawn(eviction::run(watched, settings::eviction(config)));
     let ctx = Context {
         mirrors,
         sources: settings::sources(config, &facts.name),
         api,
         admission,
+        orders,
         runtime,
-        volumes: Arc::new(volumes),
-        cgroups: Arc::new(cgroups),
+        volumes,
+        cgroups,
         images,
         objects,
         services,

@@ -8,6 +8,7 @@
 pub mod api;
 pub mod app;
 pub mod config;
+pub mod eviction;
 #[cfg(any(test, feature = "fakes"))]
 pub mod inject;
 pub mod iptables;

@@ -7,6 +7,7 @@ mod correlate;
 mod writer;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -63,6 +64,7 @@ struct Record {
     kind: EventType,
     reason: Cow<'static, str>,
     message: String,
+    annotations: BTreeMap<String, String>,
     at: Timestamp,
 }
 
@@ -91,16 +93,19 @@ impl Recorder {
         reason: impl Into<Cow<'static, str>>,
         message: impl Into<String>,
     ) {
-        let object = ObjectReference {
-            api_version: Some("v1".into()),
-            kind: Some("Pod".into()),
-            namespace: Some(pod.namespace.to_string()),
-            name: Some(pod.name.to_string()),
-            uid: Some(pod.uid.to_string()),
-            field_path: field_path.map(str::to_owned),
-            resource_version: None,
-        };
-        self.record(object, kind, reason.into(), message.into());
+        self.record(of_pod(pod, field_path), kind, reason.into(), message.into());
+    }
+
+    /// An event about a pod, with annotations for programs.
+    pub fn annotated_pod_event(
+        &self,
+        pod: &PodRef,
+        annotations: BTreeMap<String, String>,
+        kind: EventType,
+        reason: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+    ) {
+        self.send(Record { annotations, ..Record::new(of_pod(pod, None), kind, reason.into(), message.into()) });
     }
 
     /// An event about this node. Its UID is the node's name, as upstream has it: `kubectl describe node` looks for that.
@@ -127,15 +132,37 @@ impl Recorder {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    fn record(&self, object: ObjectReference, kind: EventType, reason: Cow<'static, str>, mut message: String) {
+    fn record(&self, object: ObjectReference, kind: EventType, reason: Cow<'static, str>, message: String) {
+        self.send(Record::new(object, kind, reason, message));
+    }
+
+    fn send(&self, record: Record) {
+        if self.queue.try_send(record).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Record {
+    fn new(object: ObjectReference, kind: EventType, reason: Cow<'static, str>, mut message: String) -> Self {
         if message.len() > LONGEST_MESSAGE {
             let end = (0..=LONGEST_MESSAGE).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
             message.truncate(end);
             message.push('…');
         }
-        if self.queue.try_send(Record { object, kind, reason, message, at: Timestamp::now() }).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        Self { object, kind, reason, message, annotations: BTreeMap::new(), at: Timestamp::now() }
+    }
+}
+
+fn of_pod(pod: &PodRef, field_path: Option<&str>) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        namespace: Some(pod.namespace.to_string()),
+        name: Some(pod.name.to_string()),
+        uid: Some(pod.uid.to_string()),
+        field_path: field_path.map(str::to_owned),
+        resource_version: None,
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::config::{AuthorizationMode, Config, KUBERNETES_VERSION, KubeletConfiguration, TlsVersion};
+use crate::config::{AuthorizationMode, Config, Enforcement, KUBERNETES_VERSION, KubeletConfiguration, Threshold, TlsVersion};
+use crate::eviction::{self, Signal};
 use crate::model::node::{NodeFacts, Totals};
 use crate::network::dns::ClusterDns;
 use crate::node::NodeSettings;
@@ -111,6 +112,30 @@ pub fn server(config: &Config, facts: &NodeFacts) -> ServerSettings {
 pub fn configz(config: &Config) -> Arc<dyn Fn() -> Value + Send + Sync> {
     let config = config.clone();
     Arc::new(move || config.configz())
+}
+
+/// For `eviction`. A threshold of `containerfs` counts for nothing: that is always on the file system of another signal.
+pub fn eviction(config: &Config) -> eviction::Settings {
+    let kubelet = &config.kubelet;
+    let reclaim = |signal: &str| kubelet.eviction_minimum_reclaim.get(signal).copied();
+    let limit = |(signal, value): (&String, &Threshold), grace| {
+        Some(eviction::Limit { signal: Signal::parse(signal)?, value: *value, grace, reclaim: reclaim(signal) })
+    };
+    let mut limits: Vec<eviction::Limit> = kubelet.eviction_hard.iter().filter_map(|entry| limit(entry, Duration::ZERO)).collect();
+    let grace = |signal: &String| kubelet.eviction_soft_grace_period.get(signal).copied().unwrap_or_default();
+    limits.extend(kubelet.eviction_soft.iter().filter_map(|entry| limit(entry, grace(entry.0))));
+    if kubelet.enforce_node_allocatable.contains(&Enforcement::Pods) {
+        let hard = limits.iter().find(|limit| limit.signal == Signal::Memory && limit.grace.is_zero());
+        limits.extend(hard.map(|hard| eviction::Limit { signal: Signal::AllocatableMemory, ..*hard }));
+    }
+    eviction::Settings {
+        limits,
+        transition: kubelet.eviction_pressure_transition_period,
+        max_grace: Duration::from_secs(u64::try_from(kubelet.eviction_max_pod_grace_period).unwrap_or(0)),
+        keep_storage_limits: kubelet.local_storage_capacity_isolation,
+        root_dir: config.options.root_dir.clone(),
+        logs_dir: kubelet.pod_logs_dir.clone(),
+    }
 }
 
 /// For the rotation of container logs; `None` when it is switched off.

@@ -69,12 +69,6 @@ fn derived(document: &mut Map<String, Value>) {
     }
 }
 
-/// Whether thresholds are those of a configuration that names none.
-pub(super) fn is_eviction_hard(value: &Value) -> bool {
-    let is_default = |(signal, threshold): (&String, &Value)| EVICTION_HARD.iter().any(|(s, t)| s == signal && threshold == t);
-    value.as_object().is_some_and(|thresholds| thresholds.len() == EVICTION_HARD.len() && thresholds.iter().all(is_default))
-}
-
 fn fill_fields(object: &mut Map<String, Value>, schema: &[Field], replace_numbers: bool) {
     for field in schema {
         let (json, replace_zero) = match field.default {

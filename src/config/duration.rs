@@ -1,5 +1,6 @@
 //! Durations the way Go writes them (`1h30m`, `2m0s`, `100ms`), as the config file and the flags hold them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
@@ -97,6 +98,16 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Duratio
         Some((false, duration)) => Ok(duration),
         _ => Err(serde::de::Error::custom(format_args!("{text:?} is not a duration such as \"2m0s\""))),
     }
+}
+
+/// The same for maps.
+pub(super) fn deserialize_map<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<String, Duration>, D::Error> {
+    let texts = BTreeMap::<String, String>::deserialize(input)?;
+    let read = texts.into_iter().map(|(key, text)| match parse_signed(&text) {
+        Some((false, duration)) => Ok((key, duration)),
+        _ => Err(serde::de::Error::custom(format_args!("{text:?} is not a duration such as \"2m0s\""))),
+    });
+    read.collect()
 }
 
 #[cfg(test)]

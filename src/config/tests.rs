@@ -233,7 +233,7 @@ fn what_has_no_effect_yet_is_said() {
         warnings,
         [
             "settings that are accepted but not acted on yet: configMapAndSecretChangeDetectionStrategy, kubeAPIQPS, \
-             evictionHard, featureGates",
+             featureGates",
             "feature gates that will be removed in a future release: NodeSwap",
         ]
     );

@@ -95,15 +95,17 @@ pub(super) fn parse_threshold(text: &str) -> Result<Option<Threshold>, String> {
     Ok(Some(Threshold::Amount(quantity.value())))
 }
 
-/// Checks how much an eviction frees at least.
-pub(super) fn check_reclaim(text: &str) -> Result<(), String> {
+/// Reads how much an eviction frees at least.
+pub(super) fn parse_reclaim(text: &str) -> Result<Threshold, String> {
     if let Some(number) = text.strip_suffix('%') {
-        let is_good = number.parse::<f32>().is_ok_and(|percent| percent > 0.0);
-        return if is_good { Ok(()) } else { Err(format!("{text:?} is not a percentage above 0%")) };
+        return match number.parse::<f32>() {
+            Ok(percent) if percent > 0.0 => Ok(Threshold::Share(percent / 100.0)),
+            _ => Err(format!("{text:?} is not a percentage above 0%")),
+        };
     }
     match text.parse::<Quantity>() {
         Ok(quantity) if quantity.is_negative() => Err(format!("must not be negative, got {text:?}")),
-        Ok(_) => Ok(()),
+        Ok(quantity) => Ok(Threshold::Amount(quantity.value())),
         Err(_) => Err(format!("{text:?} is neither a quantity such as 100Mi nor a percentage such as 10%")),
     }
 }
@@ -121,6 +123,12 @@ pub(super) fn deserialize_thresholds<'de, D: Deserializer<'de>>(input: D) -> Res
         }
     }
     Ok(thresholds)
+}
+
+pub(super) fn deserialize_reclaims<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<String, Threshold>, D::Error> {
+    let texts = BTreeMap::<String, String>::deserialize(input)?;
+    let parsed = texts.into_iter().map(|(signal, text)| Ok((signal, parse_reclaim(&text).map_err(serde::de::Error::custom)?)));
+    parsed.collect()
 }
 
 #[cfg(test)]

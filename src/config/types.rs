@@ -169,6 +169,23 @@ pub struct KubeletConfiguration {
     /// Hard eviction thresholds by signal; signals that are switched off are left out.
     #[serde(deserialize_with = "threshold::deserialize_thresholds")]
     pub eviction_hard: BTreeMap<String, Threshold>,
+    /// Soft ones, which hold for some time before pods have to go.
+    #[serde(default, deserialize_with = "threshold::deserialize_thresholds")]
+    pub eviction_soft: BTreeMap<String, Threshold>,
+    /// For how long each does.
+    #[serde(default, deserialize_with = "duration::deserialize_map")]
+    pub eviction_soft_grace_period: BTreeMap<String, Duration>,
+    /// How much more than the threshold an eviction frees, by signal.
+    #[serde(default, deserialize_with = "threshold::deserialize_reclaims")]
+    pub eviction_minimum_reclaim: BTreeMap<String, Threshold>,
+    /// How long the node says that it is short of something after it was.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub eviction_pressure_transition_period: Duration,
+    /// Longest grace, in seconds, of pods that go because of a soft threshold.
+    #[serde(default)]
+    pub eviction_max_pod_grace_period: i32,
+    /// Pods' own limits of disk space are kept.
+    pub local_storage_capacity_isolation: bool,
 
     /// The agent's own `oom_score_adj`.
     pub oom_score_adj: i32,

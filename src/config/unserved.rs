@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value};
 
+use super::Options;
 use super::check::is_zero;
 use super::schema::{self, Default};
 use super::view::View;
-use super::{Options, defaults};
 
 /// Dotted paths. Whoever implements one takes it off this list.
 const UNSERVED: &[&str] = &[
@@ -34,9 +34,6 @@ const UNSERVED: &[&str] = &[
     "kubeAPIQPS",
     "kubeAPIBurst",
     "volumePluginDir",
-    "evictionHard",
-    "evictionSoft",
-    "evictionMinimumReclaim",
     "protectKernelDefaults",
     "featureGates",
     "memorySwap.swapBehavior",
@@ -56,8 +53,6 @@ pub(super) fn warning(config: &Map<String, Value>) -> Option<String> {
     let is_set = |path: &&&str| {
         let default = schema::find(path).map(|field| &field.default);
         config.value(path).is_some_and(|value| match default {
-            // The thresholds that everybody has are no news; they count for what pods may use.
-            _ if **path == "evictionHard" => !defaults::is_eviction_hard(value),
             Some(Default::Json(json) | Default::ForZero(json)) => {
                 serde_json::from_str::<Value>(json).is_ok_and(|default| default != *value)
             }
@@ -88,6 +83,7 @@ pub(super) fn flags_warning(options: &Options) -> Option<String> {
 mod tests {
     use serde_json::json;
 
+    use super::super::defaults;
     use super::*;
 
     #[test]

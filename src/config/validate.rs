@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::threshold::{SIGNALS, check_reclaim, parse_reserved, parse_threshold};
+use super::threshold::{SIGNALS, parse_reclaim, parse_reserved, parse_threshold};
 use super::view::View;
 use super::{cpu_list, duration, gated, gates, labels, tls_names};
 use crate::model::quantity::Quantity;
@@ -169,7 +169,7 @@ fn eviction(config: &View, found: &mut Vec<String>) {
     for (signal, text) in config.map("evictionMinimumReclaim") {
         if !SIGNALS.contains(&signal.as_str()) {
             found.push(format!("evictionMinimumReclaim[{signal:?}]: {}", unknown()));
-        } else if let Err(problem) = check_reclaim(&text) {
+        } else if let Err(problem) = parse_reclaim(&text) {
             found.push(format!("evictionMinimumReclaim[{signal:?}]: {problem}"));
         }
     }

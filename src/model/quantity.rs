@@ -148,13 +148,21 @@ fn nanos(whole: &str, fraction: &str, binary: u32, exponent: i64) -> i128 {
 
 /// Bytes with the largest suffix that leaves no remainder: "4Gi".
 pub fn binary(bytes: i64) -> String {
-    let mut value = bytes;
+    suffixed(bytes, 1024, ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"])
+}
+
+/// A number with the largest suffix that leaves no remainder: "5k".
+pub fn decimal(number: i64) -> String {
+    suffixed(number, 1000, ["k", "M", "G", "T", "P", "E"])
+}
+
+fn suffixed(mut value: i64, base: i64, suffixes: [&str; 6]) -> String {
     let mut suffix = "";
-    for next in ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"] {
-        if value == 0 || value % 1024 != 0 {
+    for next in suffixes {
+        if value == 0 || value % base != 0 {
             break;
         }
-        (value, suffix) = (value / 1024, next);
+        (value, suffix) = (value / base, next);
     }
     format!("{value}{suffix}")
 }

@@ -9,6 +9,7 @@ mod lease;
 pub mod machine;
 mod not_ready;
 mod object;
+mod pressures;
 mod probe;
 mod register;
 mod report;
@@ -31,6 +32,7 @@ use address::Finder;
 use machine::Machine;
 
 pub use not_ready::NotReady;
+pub use pressures::{Pressure, Pressures};
 
 /// What the configuration says about the node's object.
 #[derive(Debug, Clone)]
@@ -81,6 +83,8 @@ pub struct NodeDeps {
     pub addresses: Finder,
     /// Why the node is not ready, besides the runtime.
     pub not_ready: NotReady,
+    /// What the node is short of.
+    pub pressures: Pressures,
 }
 
 /// The running room. Dropping it ends its tasks.

@@ -115,6 +115,7 @@ impl Reporter {
     /// Keeps the status true until the object is gone.
     async fn report(&mut self, events: &mut BoxStream<'static, WatchEvent<Node>>, refresh: &Notify) {
         let mut not_ready = self.deps.not_ready.subscribe();
+        let mut pressures = self.deps.pressures.subscribe();
         let mut next = Instant::now();
         loop {
             tokio::select! {
@@ -127,6 +128,7 @@ impl Reporter {
                     outcome => next = Instant::now() + self.pause_after(outcome),
                 },
                 Ok(()) = not_ready.changed() => next = Instant::now(),
+                Ok(()) = pressures.changed() => next = Instant::now(),
                 () = refresh.notified() => {
                     self.probe.forget_images();
                     next = next.min(Instant::now() + REFRESH_AFTER);
@@ -216,6 +218,7 @@ impl Reporter {
             settings: &self.deps.settings,
             runtime: self.probe.view(),
             not_ready: &not_ready,
+            pressures: &self.deps.pressures.now(),
         };
         let status = status::compute(&inputs, old, Timestamp::now());
         self.was_ready |= status::is_ready(&status);

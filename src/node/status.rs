@@ -1,6 +1,6 @@
 //! NodeStatus (pure): computed from the machine, the configuration and the runtime's health; and the patch that changes only what is new.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -12,9 +12,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::NodeSettings;
 use super::machine::Machine;
 use super::probe::RuntimeView;
+use super::{NodeSettings, Pressure};
 use crate::model::node::{NodeFacts, Totals};
 use crate::model::quantity::binary;
 
@@ -38,6 +38,8 @@ pub struct Inputs<'a> {
     pub runtime: &'a RuntimeView,
     /// Why the node is not ready, besides the runtime.
     pub not_ready: &'a [String],
+    /// What the node is short of.
+    pub pressures: &'a BTreeSet<Pressure>,
 }
 
 /// What the agent does of the features that the scheduler and the API server ask a node for (KEP-5328), in order. Without them no pod with
@@ -169,11 +171,27 @@ fn conditions(inputs: &Inputs<'_>, old: &NodeStatus, now: Timestamp) -> Vec<Node
         [one] => ("False", "KubeletNotReady", one.clone()),
         more => ("False", "KubeletNotReady", format!("[{}]", more.join(", "))),
     };
-    let fine = |reason, message: &str| ("False", reason, message.to_owned());
+    let of = |pressure: Pressure, short: (&'static str, &str), fine: (&'static str, &str)| {
+        let holds = inputs.pressures.contains(&pressure);
+        let (reason, message) = if holds { short } else { fine };
+        (pressure.as_str(), (if holds { "True" } else { "False" }, reason, message.to_owned()))
+    };
     let all = [
-        ("MemoryPressure", fine("KubeletHasSufficientMemory", "kubelet has sufficient memory available")),
-        ("DiskPressure", fine("KubeletHasNoDiskPressure", "kubelet has no disk pressure")),
-        ("PIDPressure", fine("KubeletHasSufficientPID", "kubelet has sufficient PID available")),
+        of(
+            Pressure::Memory,
+            ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+            ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+        ),
+        of(
+            Pressure::Disk,
+            ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+            ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+        ),
+        of(
+            Pressure::Pid,
+            ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+            ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        ),
         (READY, ready),
     ];
     let time = Some(Time(now));

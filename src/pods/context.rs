@@ -10,6 +10,7 @@ use super::directory::Directory;
 use super::heartbeat::Heartbeat;
 use super::images::Images;
 use super::mirrors::Mirrors;
+use super::orders::Orders;
 use super::pleg::Pleg;
 use super::status::Writer;
 use super::turns::Turns;
@@ -31,6 +32,8 @@ pub struct Context {
     pub runtime: Arc<dyn Runtime>,
     /// Which pods may run here.
     pub admission: Admission,
+    /// Ends that other rooms decide on.
+    pub orders: Arc<Orders>,
     /// What the API server knows of the node's own pods.
     pub mirrors: Mirrors,
     /// Where they come from.

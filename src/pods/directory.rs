@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
-use super::{ContainerTarget, PodLookup};
+use super::{ContainerTarget, PodLookup, spec};
 use crate::model::{ContainerId, PodUid, SandboxId};
 use crate::runtime::{ContainerPhase, ObservedPod, Outline};
 
@@ -18,6 +18,13 @@ struct Page {
     status: Option<Arc<PodStatus>>,
     containers: Vec<Line>,
     sandboxes: Vec<(SandboxId, bool)>,
+}
+
+impl Page {
+    fn is_active(&self) -> bool {
+        let is_over = self.status.as_ref().is_some_and(|status| spec::has_ended(status));
+        !is_over && self.pod.as_ref().is_some_and(|pod| pod.metadata.deletion_timestamp.is_none())
+    }
 }
 
 /// One container of a page, newest first.
@@ -74,6 +81,29 @@ impl Directory {
     pub fn with_records(&self) -> Vec<PodUid> {
         let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
         pages.iter().filter(|(_, p)| !p.containers.is_empty() || !p.sandboxes.is_empty()).map(|(uid, _)| uid.clone()).collect()
+    }
+
+    /// Pods that have not ended and that nobody has deleted, without their statuses.
+    pub fn active(&self, filter: impl Fn(&Pod) -> bool) -> Vec<Arc<Pod>> {
+        let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
+        let pods = pages.values().filter(|page| page.is_active()).filter_map(|page| page.pod.as_ref());
+        pods.filter(|pod| filter(pod)).cloned().collect()
+    }
+
+    /// Whether a pod is there and has not ended.
+    pub fn is_active(&self, uid: &PodUid) -> bool {
+        self.page(uid).is_some_and(|page| page.is_active())
+    }
+
+    /// The newest instance of each of a pod's containers.
+    pub fn newest(&self, uid: &PodUid) -> Vec<(Arc<str>, ContainerId)> {
+        let mut newest: Vec<(Arc<str>, ContainerId)> = vec![];
+        for line in self.page(uid).iter().flat_map(|page| &page.containers) {
+            if !newest.iter().any(|(name, _)| *name == line.name) {
+                newest.push((Arc::clone(&line.name), line.target.id.clone()));
+            }
+        }
+        newest
     }
 
     /// Log files of the containers that run.

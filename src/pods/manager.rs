@@ -73,6 +73,7 @@ pub async fn run(ctx: Arc<Context>, synced: watch::Sender<bool>) {
             Some(listed) = manager.lists.join_next(), if !manager.lists.is_empty() => manager.listed(listed),
             Some(found) = manager.strangers.join_next(), if !manager.strangers.is_empty() => manager.stranger(found),
             Some(ended) = manager.tasks.join_next(), if !manager.tasks.is_empty() => manager.ended(ended).await,
+            () = gate.orders.arrived() => manager.obey(),
             () = gate.admission.freed(), if !(manager.waiting.is_empty() && manager.resizes.is_empty()) => manager.use_room().await,
         }
     }
@@ -430,7 +431,7 @@ impl Manager {
         tracing::info!(pod = %name, %reason, %message, "Pod was rejected");
         self.ctx.recorder.pod_event(name, None, EventType::Warning, reason.clone(), message.clone());
         let message = format!("Pod was rejected: {message}");
-        End { reason: reason.into_owned(), message, grace: None, disruption: None, rejected: true }
+        End { reason: reason.into_owned(), message, grace: None, disruption: None, fails: true, rejected: true }
     }
 
     /// Pods that make room for a critical one go down; it is let in once they are gone.
@@ -443,9 +444,19 @@ impl Manager {
                 reason: reason.to_owned(),
                 message: message.to_owned(),
                 grace: None,
-                disruption: Some("Pod was preempted by Kubelet to accommodate a critical pod."),
+                disruption: Some("Pod was preempted by Kubelet to accommodate a critical pod.".into()),
+                fails: false,
                 rejected: false,
             });
+        }
+    }
+
+    /// Ends pods as other rooms have decided.
+    fn obey(&self) {
+        for (uid, end) in self.ctx.orders.take() {
+            if let Some(worker) = self.workers.get(&uid) {
+                worker.mailbox.end(end);
+            }
         }
     }
 

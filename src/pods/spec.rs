@@ -26,6 +26,15 @@ pub fn is_static(pod: &Pod) -> bool {
     source.is_some_and(|source| source != "api")
 }
 
+/// A pod that others make room for (upstream: `types/pod_update.go`, `IsCriticalPod`).
+pub fn is_critical(pod: &Pod) -> bool {
+    let mirror = pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key("kubernetes.io/config.mirror"));
+    is_static(pod) || mirror || of(pod).and_then(|s| s.priority).is_some_and(|priority| priority >= CRITICAL_PRIORITY)
+}
+
+/// The priority from which on a pod is critical (`system-cluster-critical`).
+const CRITICAL_PRIORITY: i32 = 2_000_000_000;
+
 /// Where a pod comes from: "file", "http" or "api".
 const SOURCE: &str = "kubernetes.io/config.source";
 

@@ -1,6 +1,7 @@
 //! Where a pod worker is in its life. It only ever goes forward: syncing → terminating → terminated → finished
 //! (upstream: `pkg/kubelet/pod_workers.go`).
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Why a pod goes down.
@@ -24,7 +25,9 @@ pub struct End {
     /// Grace period in place of the pod's own.
     pub grace: Option<Duration>,
     /// The condition DisruptionTarget with reason TerminationByKubelet goes with it, and this message.
-    pub disruption: Option<&'static str>,
+    pub disruption: Option<Cow<'static, str>>,
+    /// The pod has failed, however its containers end. Otherwise it may still have ended well.
+    pub fails: bool,
     /// The pod never ran here: there is nothing to tell of containers.
     pub rejected: bool,
 }

@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::fs::Tree;
 use super::names::{CgroupPath, Layout};
 use super::plan::{self, Limits, PodPolicy};
-use super::{CgroupError, CgroupVersion, PodCgroups, PodMemory, detect};
+use super::{CgroupError, CgroupVersion, PodCgroups, PodMemory, Usage, detect};
 use crate::config::KubeletConfiguration;
 use crate::model::PodUid;
 use crate::model::node::Totals;
@@ -103,18 +103,24 @@ impl PodCgroups for Cgroups {
         let path = self.0.layout.pod(QosClass::of(pod), &PodUid::from(pod.metadata.uid.as_deref().unwrap_or_default()))?;
         let wanted = plan::pod(pod, &self.0.policy).memory.and_then(|bytes| u64::try_from(bytes).ok());
         self.blocking(move |inner| {
-            let [in_use, limit] = match inner.tree.version() {
-                CgroupVersion::V1 => ["memory.usage_in_bytes", "memory.limit_in_bytes"],
-                CgroupVersion::V2 => ["memory.current", "memory.max"],
+            let in_use = match inner.tree.version() {
+                CgroupVersion::V1 => "memory.usage_in_bytes",
+                CgroupVersion::V2 => "memory.current",
             };
-            let read = |file| inner.tree.read_number(&path, "memory", file);
-            // Without a limit version 2 says "max", and version 1 the greatest number of pages that it can count.
-            let limit = read(limit).filter(|bytes| *bytes < 1 << 62);
-            Ok(read(in_use).map(|in_use| PodMemory { in_use, limit, wanted }))
+            let in_use = inner.tree.read_number(&path, "memory", in_use);
+            Ok(in_use.map(|in_use| PodMemory { in_use, limit: inner.memory_limit(&path), wanted }))
         })
         .await
         .ok()
         .flatten()
+    }
+
+    async fn usage(&self, pod: Option<&Pod>) -> Option<Usage> {
+        let path = match pod {
+            Some(pod) => self.0.layout.pod(QosClass::of(pod), &PodUid::from(pod.metadata.uid.as_deref().unwrap_or_default()))?,
+            None => self.0.layout.kubepods(),
+        };
+        self.blocking(move |inner| Ok(inner.usage(&path))).await.ok().flatten()
     }
 
     async fn tear_down(&self, uid: &PodUid) -> Result<(), CgroupError> {
@@ -139,6 +145,26 @@ impl PodCgroups for Cgroups {
 }
 
 impl Inner {
+    fn usage(&self, path: &CgroupPath) -> Option<Usage> {
+        let (in_use, idle) = match self.tree.version() {
+            CgroupVersion::V1 => ("memory.usage_in_bytes", "total_inactive_file"),
+            CgroupVersion::V2 => ("memory.current", "inactive_file"),
+        };
+        let in_use = self.tree.read_number(path, "memory", in_use)?;
+        let idle = self.tree.read_field(path, "memory", "memory.stat", idle).unwrap_or(0);
+        let pids = self.tree.read_number(path, "pids", "pids.current").unwrap_or(0);
+        Some(Usage { working_set: in_use.saturating_sub(idle), memory_limit: self.memory_limit(path), pids })
+    }
+
+    /// Without a limit version 2 says "max", and version 1 the greatest number of pages that it can count.
+    fn memory_limit(&self, path: &CgroupPath) -> Option<u64> {
+        let file = match self.tree.version() {
+            CgroupVersion::V1 => "memory.limit_in_bytes",
+            CgroupVersion::V2 => "memory.max",
+        };
+        self.tree.read_number(path, "memory", file).filter(|bytes| *bytes < 1 << 62)
+    }
+
     fn set_up_node(&self, limits: Limits, reserved: Vec<(CgroupPath, Limits)>) -> Result<Vec<CgroupError>, CgroupError> {
         let mut refused = Vec::new();
         if self.layout.per_qos() {

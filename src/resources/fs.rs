@@ -106,6 +106,13 @@ impl Tree {
         fs::read_to_string(hierarchy.directory(path).join(file)).ok()?.trim().parse().ok()
     }
 
+    /// Reads one line's number from a controller's file of names and numbers.
+    pub fn read_field(&self, path: &CgroupPath, controller: &str, file: &str, name: &str) -> Option<u64> {
+        let hierarchy = self.hierarchies.iter().find(|h| h.has(controller))?;
+        let text = fs::read_to_string(hierarchy.directory(path).join(file)).ok()?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+    }
+
     /// Names of the cgroups right below, in any hierarchy.
     pub fn children(&self, path: &CgroupPath) -> Result<BTreeSet<String>, CgroupError> {
         let mut names = BTreeSet::new();

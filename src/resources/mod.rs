@@ -40,7 +40,18 @@ pub struct PodMemory {
     pub wanted: Option<u64>,
 }
 
-/// What the pod workers ask of this room.
+/// What the processes of a cgroup use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of memory, without file pages that nothing has touched for a while.
+    pub working_set: u64,
+    /// Bytes of memory that they may use at most.
+    pub memory_limit: Option<u64>,
+    /// Processes and threads.
+    pub pids: u64,
+}
+
+/// What the other rooms ask of this one.
 #[async_trait]
 pub trait PodCgroups: Send + Sync + 'static {
     /// Makes the pod's cgroup, or brings its limits up to date, and says what to put into `cgroup_parent` of its sandbox
@@ -48,6 +59,10 @@ pub trait PodCgroups: Send + Sync + 'static {
     async fn set_up(&self, pod: &Pod) -> Result<String, CgroupError>;
     /// What the pod's memory is now, and what its limit will be with the next [`Self::set_up`]; `None` where the kernel does not tell.
     async fn memory(&self, _pod: &Pod) -> Option<PodMemory> {
+        None
+    }
+    /// What a pod uses, or all pods together; `None` where the kernel does not tell.
+    async fn usage(&self, _pod: Option<&Pod>) -> Option<Usage> {
         None
     }
     /// Removes the pod's cgroup, in whichever QoS class it is. Processes still in it are killed first.

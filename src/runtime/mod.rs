@@ -12,6 +12,7 @@ pub mod names;
 pub mod translate;
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -259,6 +260,30 @@ pub struct Image {
     pub uid: Option<i64>,
     /// User name that the image asks for; empty when it gives a number or nothing.
     pub username: String,
+    /// It is never to be removed: the image of sandboxes is.
+    pub pinned: bool,
+}
+
+/// What a container takes of the node; zero where the runtime doesn't tell, as for one that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ContainerUsage {
+    /// Bytes of memory, all that is in use; `None` where the runtime doesn't tell.
+    pub memory: Option<u64>,
+    /// Bytes of memory, without file pages that nothing has touched for a while.
+    pub working_set: u64,
+    /// Bytes that it has written outside of volumes.
+    pub written_bytes: u64,
+    /// Files that it has made there.
+    pub written_inodes: u64,
+}
+
+/// Paths on the host, each on the file system in question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSystems {
+    /// Images.
+    pub images: PathBuf,
+    /// What containers write.
+    pub containers: PathBuf,
 }
 
 /// Credentials for one registry.
@@ -352,16 +377,16 @@ pub trait Runtime: Send + Sync + 'static {
     async fn pull_image(&self, reference: &str, auth: Option<&RegistryAuth>, sandbox_config: &PodSandboxConfig) -> Result<String>;
     /// Removes an image.
     async fn remove_image(&self, reference: &str) -> Result<()>;
+    /// Where the runtime keeps its files.
+    async fn file_systems(&self) -> Result<FileSystems>;
 
     /// Runs a command in a container and waits for its end. `timeout` is kept by the runtime too; a command that takes longer is
     /// [`ErrorKind::Deadline`].
     async fn exec(&self, id: &ContainerId, command: &[String], timeout: Duration) -> Result<ExecOutput>;
     /// Sets other limits on a container that runs.
     async fn update_container(&self, id: &ContainerId, resources: LinuxContainerResources) -> Result<()>;
-    /// Bytes of memory that a container uses, as far as the runtime tells.
-    async fn memory_in_use(&self, _id: &ContainerId) -> Result<Option<u64>> {
-        Ok(None)
-    }
+    /// What a container takes, as far as the runtime tells.
+    async fn container_usage(&self, id: &ContainerId) -> Result<ContainerUsage>;
     /// Tells the runtime other limits of a pod: what its pod overhead is, and what its containers have together.
     async fn update_sandbox(&self, id: &SandboxId, overhead: LinuxContainerResources, resources: LinuxContainerResources) -> Result<()>;
 

@@ -4,6 +4,7 @@
 
 pub mod blocking;
 pub mod command;
+pub mod disk;
 pub mod inotify;
 pub mod netns;
 pub mod notify;

@@ -1,6 +1,6 @@
 //! The one implementation of [`Volumes`]: fetches what volumes hold, then puts it in place.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,9 +25,12 @@ use crate::api::{self, Api};
 use crate::model::PodUid;
 use crate::model::node::NodeFacts;
 use crate::sys::blocking::Blocking;
+use crate::sys::disk::{self, Held};
 
 /// How long a look at a host path may take.
 const HOST_PATH: Duration = Duration::from_secs(10);
+/// How long counting what a volume holds may take.
+const COUNT: Duration = Duration::from_secs(60);
 /// Refreshes of a node's pods spread over this time beyond the objects' own life time.
 const SPREAD: Duration = Duration::from_secs(30);
 /// When to look again after the API server could not be asked.
@@ -236,6 +239,28 @@ impl Volumes for VolumeManager {
         // Of a pod whose UID can't be a directory's name, there is none.
         let Ok(dir) = self.layout.pod(uid) else { return Ok(()) };
         teardown::tear_down(&dir, &self.mounts, &self.blocking).await
+    }
+
+    async fn usage(&self, pod: &Pod) -> BTreeMap<String, Held> {
+        let uid = PodUid::from(pod.metadata.uid.as_deref().unwrap_or_default());
+        let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        let on_disk = volumes.filter(|volume| match kind::of(volume) {
+            Kind::EmptyDir(source) => source.is_none_or(|source| source.medium.as_deref().unwrap_or_default().is_empty()),
+            _ => false,
+        });
+        let count = on_disk.map(|volume| async {
+            let dir = self.layout.volume(&uid, Plugin::EmptyDir, &volume.name).ok()?;
+            let counted = dir.clone();
+            let held = self.blocking.run(&dir, COUNT, move || disk::held(&counted)).await;
+            let why = match held {
+                Ok(Ok(held)) => return Some((volume.name.clone(), held)),
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            tracing::debug!(dir = %dir.display(), %why, "Can't count what a volume holds");
+            None
+        });
+        join_all(count).await.into_iter().flatten().collect()
     }
 
     async fn pods_on_disk(&self) -> std::io::Result<Vec<PodUid>> {

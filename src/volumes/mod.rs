@@ -43,6 +43,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
 use crate::model::PodUid;
+use crate::sys::disk::Held;
 
 /// Why one volume of a pod could not be set up or torn down.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -94,6 +95,10 @@ pub trait Volumes: Send + Sync + 'static {
     async fn tear_down(&self, uid: &PodUid) -> Result<(), Vec<VolumeError>>;
     /// UIDs of all pods that have a directory.
     async fn pods_on_disk(&self) -> std::io::Result<Vec<PodUid>>;
+    /// What the pod's emptyDirs on disk hold, by name. What can't be counted in time is left out.
+    async fn usage(&self, _pod: &Pod) -> BTreeMap<String, Held> {
+        BTreeMap::new()
+    }
     /// When the contents of the pod's volumes may be out of date; `None` for pods that hold nothing which changes. Now, for pods that are
     /// not set up.
     fn next_refresh(&self, _uid: &PodUid) -> Option<Instant> {

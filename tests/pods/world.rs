@@ -127,7 +127,7 @@ impl World {
         let images =
             ImageSettings { serialize_image_pulls: false, max_parallel_image_pulls: None, registry_pull_qps: 0, registry_burst: 0 };
         let directory = Arc::new(Directory::default());
-        let admission = Admission::new(Arc::clone(&api), watch::channel(None).1, facts.allocatable, &[]);
+        let admission = Admission::new(Arc::clone(&api), watch::channel(None).1, facts.allocatable, Default::default(), &[]);
         let node: k8s_openapi::api::core::v1::Node =
             serde_json::from_value(json!({"metadata": {"name": "node", "uid": "node-uid"}})).expect("a node");
         let (mirrors, mirroring) = Mirrors::new(Arc::clone(&api), watch::channel(Some(Arc::new(node))).1);
@@ -139,6 +139,7 @@ impl World {
             sources,
             api,
             admission,
+            orders: Arc::default(),
             images: Images::new(Arc::clone(&runtime), objects.clone(), &images, Default::default()),
             runtime,
             volumes,

@@ -126,6 +126,7 @@ impl Correlator {
                 // Unique for the object: two events of one object never fall into the same nanosecond.
                 name: Some(format!("{}.{:x}", object.name.as_deref().unwrap_or_default(), record.at.as_nanosecond())),
                 namespace: Some(namespace),
+                annotations: (!record.annotations.is_empty()).then_some(record.annotations),
                 ..ObjectMeta::default()
             },
             involved_object: object,
@@ -169,7 +170,6 @@ impl Correlator {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
     use k8s_openapi::api::core::v1::ObjectReference;
 
     use super::super::EventType;
@@ -177,7 +177,7 @@ mod tests {
 
     fn record(name: &str, message: &str) -> Record {
         let object = ObjectReference { name: Some(name.into()), namespace: Some("ns".into()), ..ObjectReference::default() };
-        Record { object, kind: EventType::Normal, reason: "Pulled".into(), message: message.into(), at: Timestamp::now() }
+        Record::new(object, EventType::Normal, "Pulled".into(), message.into())
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use crate::api::{ErrorKind, EventRates, Recorder};
 use crate::model::clock::Clock;
 use crate::node::address::Finder;
 use crate::node::status::tests::{facts, machine, settings};
-use crate::node::{NodeHandle, NodeSettings, NotReady};
+use crate::node::{NodeHandle, NodeSettings, NotReady, Pressures};
 use crate::runtime;
 use crate::runtime::fake::FakeRuntime;
 
@@ -42,6 +42,7 @@ fn deps(api: &FakeApi, runtime: &FakeRuntime, settings: NodeSettings, not_ready:
         recorder: Recorder::start(Arc::new(api.clone()), "node-a", EventRates::default()),
         addresses: Finder::Fake(addresses.clone()),
         not_ready: not_ready.clone(),
+        pressures: Pressures::default(),
     }
 }
 

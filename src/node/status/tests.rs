@@ -50,7 +50,7 @@ fn view() -> RuntimeView {
 }
 
 fn status(view: &RuntimeView, not_ready: &[String], settings: &NodeSettings, old: &NodeStatus, at: i64) -> NodeStatus {
-    let inputs = Inputs { machine: &machine(), facts: &facts(), settings, runtime: view, not_ready };
+    let inputs = Inputs { machine: &machine(), facts: &facts(), settings, runtime: view, not_ready, pressures: &BTreeSet::new() };
     compute(&inputs, old, Timestamp::from_second(at).expect("time"))
 }
 
@@ -159,6 +159,7 @@ fn the_largest_images_are_told_with_five_names() {
         size,
         uid: None,
         username: String::new(),
+        pinned: false,
     };
     let view = RuntimeView { images: vec![image("small", 1, 1), image("big", 9, 7), image("mid", 5, 0)], ..view() };
     let status = status(&view, &[], &NodeSettings { max_images: 2, ..settings() }, &NodeStatus::default(), 1);

@@ -66,7 +66,7 @@ impl Run {
         }
         for due in list {
             let Some(limit) = due.less_memory.and_then(|limit| u64::try_from(limit).ok()) else { continue };
-            match ctx.runtime.memory_in_use(&due.id).await {
+            match ctx.runtime.container_usage(&due.id).await.map(|usage| usage.memory) {
                 Ok(Some(in_use)) => lacking.extend(below(&format!("container {:?}", due.name), limit, in_use)),
                 // It has ended, or the runtime does not tell: then the kernel decides.
                 Ok(None) => {}

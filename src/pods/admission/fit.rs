@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 
-use super::{Rejection, host};
+use super::Rejection;
 use crate::model::node::Totals;
 use crate::model::qos::QosClass;
 use crate::model::resources::{PodResources, amount};
@@ -45,7 +45,7 @@ impl Demand {
             ports: ports.collect(),
             qos: QosClass::of(pod),
             priority: pod.spec.as_ref().and_then(|s| s.priority).unwrap_or(0),
-            critical: host::is_critical(pod),
+            critical: spec::is_critical(pod),
         }
     }
 

@@ -7,8 +7,6 @@ use crate::pods::spec;
 
 /// The label that a pod may ask for.
 const OS_LABEL: &str = "kubernetes.io/os";
-/// The priority from which on a pod is critical (`system-cluster-critical`).
-const CRITICAL_PRIORITY: i32 = 2_000_000_000;
 
 /// The pod's own label and `spec.os`, if it has them, must name this system.
 pub(super) fn os(pod: &Pod) -> Result<(), Rejection> {
@@ -45,10 +43,4 @@ pub(super) fn features(pod: &Pod) -> Result<(), Rejection> {
         return Err(Rejection::new("PodFeatureUnsupported", message));
     }
     Ok(())
-}
-
-/// A pod that others make room for (upstream: `types/pod_update.go`, `IsCriticalPod`).
-pub(super) fn is_critical(pod: &Pod) -> bool {
-    let mirror = pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key("kubernetes.io/config.mirror"));
-    spec::is_static(pod) || mirror || pod.spec.as_ref().and_then(|s| s.priority).is_some_and(|priority| priority >= CRITICAL_PRIORITY)
 }

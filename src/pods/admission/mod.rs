@@ -8,6 +8,7 @@ mod apparmor;
 mod fit;
 mod host;
 mod preempt;
+mod pressure;
 mod sysctls;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use tokio::sync::{Notify, watch};
 use crate::api::Api;
 use crate::model::node::Totals;
 use crate::model::{PodRef, PodUid};
+use crate::node::Pressures;
 use crate::pods::resize::Pending;
 use crate::pods::spec;
 
@@ -65,6 +67,7 @@ pub struct Admission {
     node: watch::Receiver<Option<Arc<Node>>>,
     /// What pods may take, as long as no Node object says it.
     allocatable: Totals,
+    pressures: Pressures,
     sysctls: Allowlist,
     apparmor: bool,
     admitted: Mutex<BTreeMap<PodUid, Demand>>,
@@ -73,9 +76,15 @@ pub struct Admission {
 
 impl Admission {
     /// Of a node. `unsafe_sysctls`: patterns of `allowedUnsafeSysctls`.
-    pub fn new(api: Arc<dyn Api>, node: watch::Receiver<Option<Arc<Node>>>, allocatable: Totals, unsafe_sysctls: &[String]) -> Self {
+    pub fn new(
+        api: Arc<dyn Api>,
+        node: watch::Receiver<Option<Arc<Node>>>,
+        allocatable: Totals,
+        pressures: Pressures,
+        unsafe_sysctls: &[String],
+    ) -> Self {
         let sysctls = Allowlist::new(unsafe_sysctls);
-        Self { api, node, allocatable, sysctls, apparmor: apparmor::enabled(), admitted: Mutex::default(), freed: Notify::new() }
+        Self { api, node, allocatable, pressures, sysctls, apparmor: apparmor::enabled(), admitted: Mutex::default(), freed: Notify::new() }
     }
 
     /// Decides about a pod that has no worker yet.
@@ -132,9 +141,8 @@ impl Admission {
     }
 
     fn check(&self, pod: &Pod, node: Option<&Node>, demand: &Demand) -> Decision {
-        let firm = self
-            .sysctls
-            .check(pod)
+        let firm = pressure::check(pod, &self.pressures.now())
+            .and_then(|()| self.sysctls.check(pod))
             .and_then(|()| host::os(pod))
             .and_then(|()| host::groups_policy(pod, node))
             .and_then(|()| apparmor::check(pod, self.apparmor))

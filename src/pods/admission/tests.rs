@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::fake::FakeApi;
+use crate::node::Pressures;
 
 fn pod(name: &str, spec: Value) -> Pod {
     let meta = json!({"name": name, "namespace": "default", "uid": name});
@@ -26,7 +27,7 @@ fn gate_of(node: Node) -> Admission {
     let (sender, receiver) = watch::channel(Some(Arc::new(node)));
     drop(sender);
     let none = Totals { milli_cpu: 0, memory: 0, ephemeral_storage: 0, pods: 0 };
-    Admission::new(Arc::new(FakeApi::new("node")), receiver, none, &["kernel.msg*".to_owned()])
+    Admission::new(Arc::new(FakeApi::new("node")), receiver, none, Pressures::default(), &["kernel.msg*".to_owned()])
 }
 
 fn gate() -> Admission {

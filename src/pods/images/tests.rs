@@ -37,7 +37,8 @@ impl Runtime for Registry {
         if let Some(why) = self.inspect_error.lock().unwrap().clone() {
             return fail(ErrorKind::Failed(why));
         }
-        let image = Image { id: reference.into(), tags: vec![], digests: vec![], size: 42, uid: None, username: String::new() };
+        let image =
+            Image { id: reference.into(), tags: vec![], digests: vec![], size: 42, uid: None, username: String::new(), pinned: false };
         Ok(self.present.lock().unwrap().contains(reference).then_some(image))
     }
     async fn pull_image(&self, reference: &str, auth: Option<&RegistryAuth>, _: &PodSandboxConfig) -> RuntimeResult<String> {
@@ -115,6 +116,12 @@ impl Runtime for Registry {
         not_here()
     }
     async fn update_container(&self, _: &ContainerId, _: LinuxContainerResources) -> RuntimeResult<()> {
+        not_here()
+    }
+    async fn file_systems(&self) -> RuntimeResult<crate::runtime::FileSystems> {
+        not_here()
+    }
+    async fn container_usage(&self, _: &ContainerId) -> RuntimeResult<crate::runtime::ContainerUsage> {
         not_here()
     }
     async fn update_sandbox(&self, _: &SandboxId, _: LinuxContainerResources, _: LinuxContainerResources) -> RuntimeResult<()> {

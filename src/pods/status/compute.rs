@@ -87,7 +87,7 @@ pub fn compute(inputs: &Inputs) -> Option<PodStatus> {
     let facts = Facts { sandbox_ready, restarting, resize: inputs.view.resize, resizing: resizing(&inputs.view, pod) };
     let mut all = conditions::conditions(pod, &status, previous, facts, inputs.view.now);
     all.extend(conditions::foreign_conditions(previous));
-    if let Some(message) = inputs.view.end.and_then(|end| end.disruption) {
+    if let Some(message) = inputs.view.end.and_then(|end| end.disruption.as_deref()) {
         conditions::add_disruption(&mut all, pod, message, inputs.view.now);
     }
     status.conditions = Some(all);
@@ -125,7 +125,7 @@ fn decide_phase(inputs: &Inputs, status: &PodStatus, stopped: bool) -> &'static 
     let regular = status.container_statuses.as_deref().unwrap_or_default();
     let now = match inputs.view.end {
         // Who had to make room may have ended well all the same, as upstream sees it.
-        Some(end) if stopped && end.disruption.is_none() => "Failed",
+        Some(end) if stopped && end.fails => "Failed",
         _ => phase::phase(pod, init, regular, stopped),
     };
     match (stopped, spec::is_terminal(now)) {

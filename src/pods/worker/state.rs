@@ -286,7 +286,14 @@ impl Worker {
         }
         let (reason, message) = ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline");
         self.ctx.recorder.pod_event(&self.name, None, EventType::Normal, reason, message);
-        self.end = Some(End { reason: reason.to_owned(), message: message.to_owned(), grace: None, disruption: None, rejected: false });
+        self.end = Some(End {
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            grace: None,
+            disruption: None,
+            fails: true,
+            rejected: false,
+        });
         self.published = false;
     }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 use proto::cri::{
     ContainerConfig, ContainerFilter, ContainerStatsRequest, ContainerStatusRequest, CreateContainerRequest, ExecSyncRequest,
     LinuxContainerResources, ListContainersRequest, PodSandboxConfig, RemoveContainerRequest, ReopenContainerLogRequest,
-    StartContainerRequest, StopContainerRequest, UpdateContainerResourcesRequest,
+    StartContainerRequest, StopContainerRequest, UInt64Value, UpdateContainerResourcesRequest,
 };
 
 use super::call::{filled, fine_when_gone, garbage, within};
-use super::{Container, ContainerId, CriRuntime, ExecOutput, Result, SandboxId, convert, termination};
+use super::{Container, ContainerId, ContainerUsage, CriRuntime, ExecOutput, Result, SandboxId, convert, termination};
 
 /// How much later than the runtime a command's deadline is kept here.
 const EXEC_MARGIN: Duration = Duration::from_secs(2);
@@ -73,12 +73,21 @@ pub(super) async fn update(cri: &CriRuntime, id: &ContainerId, resources: LinuxC
     within(action, cri.timeout, message, |r| async move { client.update_container_resources(r).await }).await.map(drop)
 }
 
-pub(super) async fn memory_in_use(cri: &CriRuntime, id: &ContainerId) -> Result<Option<u64>> {
+pub(super) async fn usage(cri: &CriRuntime, id: &ContainerId) -> Result<ContainerUsage> {
     let message = ContainerStatsRequest { container_id: id.to_string() };
     let mut client = cri.runtime();
     let action = format!("ask what container {id} uses");
     let answer = within(action, cri.timeout, message, |r| async move { client.container_stats(r).await }).await?;
-    Ok(answer.stats.and_then(|stats| stats.memory?.usage_bytes).map(|bytes| bytes.value))
+    let Some(stats) = answer.stats else { return Ok(ContainerUsage::default()) };
+    let layer = stats.writable_layer.unwrap_or_default();
+    let number = |value: Option<UInt64Value>| value.map_or(0, |value| value.value);
+    let memory = stats.memory.unwrap_or_default();
+    Ok(ContainerUsage {
+        memory: memory.usage_bytes.map(|bytes| bytes.value),
+        working_set: number(memory.working_set_bytes),
+        written_bytes: number(layer.used_bytes),
+        written_inodes: number(layer.inodes_used),
+    })
 }
 
 pub(super) async fn reopen_log(cri: &CriRuntime, id: &ContainerId) -> Result<()> {

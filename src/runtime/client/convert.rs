@@ -115,5 +115,6 @@ pub(super) fn image(image: proto::cri::Image) -> Result<Image, String> {
         size: image.size,
         uid: image.uid.map(|u| u.value),
         username: image.username,
+        pinned: image.pinned,
     })
 }

@@ -1,9 +1,14 @@
 //! Calls about images.
 
-use proto::cri::{AuthConfig, ImageSpec, ImageStatusRequest, ListImagesRequest, PodSandboxConfig, PullImageRequest, RemoveImageRequest};
+use std::path::PathBuf;
+
+use proto::cri::{
+    AuthConfig, FilesystemUsage, ImageFsInfoRequest, ImageSpec, ImageStatusRequest, ListImagesRequest, PodSandboxConfig, PullImageRequest,
+    RemoveImageRequest,
+};
 
 use super::call::{filled, fine_when_gone, garbage, unbounded, within};
-use super::{CriRuntime, Image, RegistryAuth, Result, convert};
+use super::{CriRuntime, FileSystems, Image, RegistryAuth, Result, convert};
 
 fn spec(reference: &str) -> Option<ImageSpec> {
     Some(ImageSpec { image: reference.to_owned(), ..Default::default() })
@@ -49,4 +54,16 @@ pub(super) async fn remove(cri: &CriRuntime, reference: &str) -> Result<()> {
     let mut client = cri.images();
     let message = RemoveImageRequest { image: spec(reference) };
     fine_when_gone(within(action, cri.timeout, message, |r| async move { client.remove_image(r).await }).await)
+}
+
+pub(super) async fn file_systems(cri: &CriRuntime) -> Result<FileSystems> {
+    const ACTION: &str = "ask where images are kept";
+    let mut client = cri.images();
+    let answer = within(ACTION, cri.timeout, ImageFsInfoRequest {}, |r| async move { client.image_fs_info(r).await }).await?;
+    let first = |all: Vec<FilesystemUsage>| {
+        let place = all.into_iter().find_map(|one| one.fs_id).map(|id| id.mountpoint);
+        place.filter(|place| place.starts_with('/')).map(PathBuf::from)
+    };
+    let images = first(answer.image_filesystems).ok_or_else(|| garbage(ACTION, "no path".to_owned()))?;
+    Ok(FileSystems { containers: first(answer.container_filesystems).unwrap_or_else(|| images.clone()), images })
 }

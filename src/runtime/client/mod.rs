@@ -138,6 +138,9 @@ impl Runtime for CriRuntime {
     async fn remove_image(&self, reference: &str) -> Result<()> {
         images::remove(self, reference).await
     }
+    async fn file_systems(&self) -> Result<FileSystems> {
+        images::file_systems(self).await
+    }
 
     async fn exec(&self, id: &ContainerId, command: &[String], timeout: Duration) -> Result<ExecOutput> {
         containers::exec(self, id, command, timeout).await
@@ -145,8 +148,8 @@ impl Runtime for CriRuntime {
     async fn update_container(&self, id: &ContainerId, resources: LinuxContainerResources) -> Result<()> {
         containers::update(self, id, resources).await
     }
-    async fn memory_in_use(&self, id: &ContainerId) -> Result<Option<u64>> {
-        containers::memory_in_use(self, id).await
+    async fn container_usage(&self, id: &ContainerId) -> Result<ContainerUsage> {
+        containers::usage(self, id).await
     }
     async fn update_sandbox(&self, id: &SandboxId, overhead: LinuxContainerResources, resources: LinuxContainerResources) -> Result<()> {
         sandboxes::update(self, id, overhead, resources).await

@@ -8,14 +8,23 @@ use super::faults::Store;
 use super::*;
 use crate::model::SandboxId;
 use crate::runtime::{
-    CgroupDriver, ExecOutput, Image, RegistryAuth, Runtime, RuntimeHandler, RuntimeHealth, RuntimeVersion, StreamRequest,
+    CgroupDriver, ContainerUsage, ExecOutput, FileSystems, Image, RegistryAuth, Runtime, RuntimeHandler, RuntimeHealth, RuntimeVersion,
+    StreamRequest,
 };
 
 /// How soon a command notices that its container has ended.
 const EXEC_LOOK: Duration = Duration::from_millis(100);
 
 fn image(reference: &str) -> Image {
-    Image { id: reference.to_owned(), tags: vec![reference.to_owned()], digests: vec![], size: 1 << 20, uid: None, username: String::new() }
+    Image {
+        id: reference.to_owned(),
+        tags: vec![reference.to_owned()],
+        digests: vec![],
+        size: 1 << 20,
+        uid: None,
+        username: String::new(),
+        pinned: false,
+    }
 }
 
 impl FakeRuntime {
@@ -193,6 +202,10 @@ impl Runtime for FakeRuntime {
         };
         self.call("remove_image", None, remove).await
     }
+    async fn file_systems(&self) -> Result<FileSystems> {
+        let here = || Ok(FileSystems { images: "/".into(), containers: "/".into() });
+        self.call("file_systems", None, here).await
+    }
 
     async fn exec(&self, id: &ContainerId, command: &[String], timeout: Duration) -> Result<ExecOutput> {
         let run = async {
@@ -211,8 +224,8 @@ impl Runtime for FakeRuntime {
         let update = || self.lock().update_container(id, &resources);
         self.call("update_container", self.pod_of(id).as_deref(), update).await
     }
-    async fn memory_in_use(&self, id: &ContainerId) -> Result<Option<u64>> {
-        self.call("memory_in_use", self.pod_of(id).as_deref(), || self.lock().memory_in_use(id)).await
+    async fn container_usage(&self, id: &ContainerId) -> Result<ContainerUsage> {
+        self.call("container_usage", self.pod_of(id).as_deref(), || self.lock().container_usage(id)).await
     }
     async fn update_sandbox(&self, id: &SandboxId, _: LinuxContainerResources, _: LinuxContainerResources) -> Result<()> {
         self.call("update_sandbox", self.pod_of_sandbox(id).as_deref(), || self.lock().sandbox(id).map(drop)).await

@@ -8,7 +8,8 @@ use tokio::sync::mpsc;
 use super::faults::Faults;
 use super::*;
 use crate::model::SandboxId;
-use crate::runtime::{ExecOutput, Limits, names};
+
+use crate::runtime::{ContainerUsage, ExecOutput, Limits, names};
 
 pub(super) struct SandboxRecord {
     pod: PodRef,
@@ -123,8 +124,9 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn memory_in_use(&self, id: &ContainerId) -> Result<Option<u64>> {
-        Ok(self.memory_in_use.get(&*self.expect_running(id)?.name).copied())
+    pub(super) fn container_usage(&self, id: &ContainerId) -> Result<ContainerUsage> {
+        let memory = self.memory_in_use.get(&*self.expect_running(id)?.name).copied();
+        Ok(ContainerUsage { memory, working_set: memory.unwrap_or_default(), ..ContainerUsage::default() })
     }
 
     pub(super) fn container_mut(&mut self, id: &ContainerId) -> Option<&mut ContainerRecord> {

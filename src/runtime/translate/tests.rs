@@ -54,7 +54,7 @@ pub(crate) fn settings() -> TranslateSettings {
 }
 
 pub(crate) fn image() -> Image {
-    Image { id: "sha256:1".into(), tags: vec![], digests: vec![], size: 1, uid: None, username: String::new() }
+    Image { id: "sha256:1".into(), tags: vec![], digests: vec![], size: 1, uid: None, username: String::new(), pinned: false }
 }
 
 mod configs;

@@ -149,6 +149,12 @@ impl Runtime for FakeStreams {
     async fn update_container(&self, _: &ContainerId, _: LinuxContainerResources) -> Result<()> {
         unreachable!()
     }
+    async fn file_systems(&self) -> Result<crate::runtime::FileSystems> {
+        unreachable!()
+    }
+    async fn container_usage(&self, _: &ContainerId) -> Result<crate::runtime::ContainerUsage> {
+        unreachable!()
+    }
     async fn update_sandbox(&self, _: &SandboxId, _: LinuxContainerResources, _: LinuxContainerResources) -> Result<()> {
         unreachable!()
     }
