@@ -123,6 +123,8 @@ struct Watcher {
     recorder: Recorder,
     /// Pods that were told to go.
     leaving: BTreeSet<PodUid>,
+    /// The shortage that the log tells of already.
+    said: Option<Signal>,
     /// Not before this time are pods' disks measured for their own limits again.
     measured: Instant,
 }
@@ -141,6 +143,7 @@ impl Watcher {
             pressures,
             recorder,
             leaving: BTreeSet::new(),
+            said: None,
             measured: Instant::now(),
         }
     }
@@ -157,9 +160,14 @@ impl Watcher {
                 return told;
             }
         }
-        let Some(first) = verdict.due.first() else { return vec![] };
+        let Some(first) = verdict.due.first() else {
+            self.said = None;
+            return vec![];
+        };
         let resource = first.signal.resource().as_str();
-        tracing::warn!(signal = first.signal.as_str(), level = ?levels.get(&first.signal), "The node is low on {resource}");
+        if self.said.replace(first.signal) != Some(first.signal) {
+            tracing::warn!(signal = first.signal.as_str(), level = ?levels.get(&first.signal), "The node is low on {resource}");
+        }
         self.recorder.node_event(EventType::Warning, "EvictionThresholdMet", format!("Attempting to reclaim {resource}"));
         if self.disks.holds_images(first.signal) && self.relieve_by_images().await {
             return vec![];
@@ -237,7 +245,7 @@ impl Watcher {
             self.measure(pods).await.into_iter().map(|(pod, usage)| (pod, Some(usage))).collect();
         rank::rank(&mut pods, first.signal, self.disks);
         let Some((pod, usage)) = pods.first() else {
-            tracing::warn!("The node has no pod that may go");
+            tracing::debug!("The node has no pod that may go");
             return vec![];
         };
         let grace = if first.grace.is_zero() { AT_ONCE } else { self.settings.max_grace.min(Duration::from_secs(spec::grace_period(pod))) };
