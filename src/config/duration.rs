@@ -93,21 +93,20 @@ fn decimal(value: u128, unit: u128) -> String {
 
 /// For `#[serde(deserialize_with)]` on fields whose text was checked before.
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(input)?;
-    match parse_signed(&text) {
-        Some((false, duration)) => Ok(duration),
-        _ => Err(serde::de::Error::custom(format_args!("{text:?} is not a duration such as \"2m0s\""))),
-    }
+    read(&String::deserialize(input)?)
 }
 
 /// The same for maps.
 pub(super) fn deserialize_map<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<String, Duration>, D::Error> {
     let texts = BTreeMap::<String, String>::deserialize(input)?;
-    let read = texts.into_iter().map(|(key, text)| match parse_signed(&text) {
-        Some((false, duration)) => Ok((key, duration)),
-        _ => Err(serde::de::Error::custom(format_args!("{text:?} is not a duration such as \"2m0s\""))),
-    });
-    read.collect()
+    texts.into_iter().map(|(key, text)| Ok((key, read(&text)?))).collect()
+}
+
+fn read<E: serde::de::Error>(text: &str) -> Result<Duration, E> {
+    match parse_signed(text) {
+        Some((false, duration)) => Ok(duration),
+        _ => Err(E::custom(format_args!("{text:?} is not a duration such as \"2m0s\""))),
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use nix::sys::statvfs::statvfs;
 
 use super::judge::{Level, Levels};
 use super::signal::Signal;
+use super::usage::number;
+use crate::sys::procfs;
 
 /// Where to look.
 #[derive(Debug, Clone)]
@@ -33,7 +35,6 @@ pub fn read(places: &Places) -> Levels {
         [(Some(&places.root_dir), Signal::NodeFs, Signal::NodeFsInodes), (places.images.as_ref(), Signal::ImageFs, Signal::ImageFsInodes)]
     {
         let disk = path.and_then(|path| statvfs(path.as_path()).ok());
-        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         put(
             bytes,
             disk.map(|disk| Level {
@@ -49,29 +50,26 @@ pub fn read(places: &Places) -> Levels {
 /// All memory, less what processes work with: what is in use, without file pages that nothing has touched for a while.
 fn memory(host: &Path) -> Option<Level> {
     let info = fs::read_to_string(host.join("proc/meminfo")).ok()?;
-    let kib = |name: &str| -> Option<i64> {
-        let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        line.trim().strip_suffix("kB")?.trim().parse().ok()
-    };
-    let total = kib("MemTotal")?.checked_mul(1024)?;
+    let total = procfs::meminfo_bytes(&info, "MemTotal")?;
     let cgroup = host.join("sys/fs/cgroup");
-    let number = |file: &str| -> Option<i64> { fs::read_to_string(cgroup.join(file)).ok()?.trim().parse().ok() };
-    let (in_use, stat, key) = match number("memory/memory.usage_in_bytes") {
+    let number = |file: &str| procfs::number(&cgroup.join(file));
+    let (in_use, stat, key): (i64, _, _) = match number("memory/memory.usage_in_bytes") {
         Some(in_use) => (in_use, "memory/memory.stat", "total_inactive_file"),
         // The root of version 2 doesn't count; inside of a container there is a file that does.
-        None => {
-            (number("memory.current").or_else(|| total.checked_sub(kib("MemFree")?.checked_mul(1024)?))?, "memory.stat", "inactive_file")
-        }
+        None => (
+            number("memory.current").or_else(|| total.checked_sub(procfs::meminfo_bytes(&info, "MemFree")?))?,
+            "memory.stat",
+            "inactive_file",
+        ),
     };
     let stat = fs::read_to_string(cgroup.join(stat)).unwrap_or_default();
-    let idle: i64 = stat.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok()).unwrap_or(0);
+    let idle: i64 = procfs::field(&stat, key).unwrap_or(0);
     Some(Level { available: total - (in_use - idle).max(0), capacity: total })
 }
 
-/// Process ids: the lesser of what the kernel numbers and what it runs, less what runs.
+/// Process ids: what the kernel runs at most, less what runs.
 fn pids(proc: &Path) -> Option<Level> {
-    let number = |file: &str| -> Option<i64> { fs::read_to_string(proc.join(file)).ok()?.trim().parse().ok() };
-    let capacity = [number("sys/kernel/pid_max"), number("sys/kernel/threads-max")].into_iter().flatten().min()?;
+    let capacity = procfs::process_limit(proc)?;
     let load = fs::read_to_string(proc.join("loadavg")).ok()?;
     let (_, all) = load.split_whitespace().nth(3)?.split_once('/')?;
     Some(Level { available: capacity - all.parse::<i64>().ok()?, capacity })

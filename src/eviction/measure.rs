@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 
-use super::usage::{ContainerUsage, Held, PodUsage};
+use super::usage::{ContainerUsage, Held, PodUsage, number};
 use crate::model::{ContainerId, PodRef};
 use crate::pods::directory::Directory;
 use crate::resources::PodCgroups;
@@ -57,8 +57,4 @@ impl Meter {
             logs: logs.unwrap_or_default(),
         }
     }
-}
-
-fn number(n: u64) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
 }

@@ -44,7 +44,7 @@ use judge::{Judge, Level, Levels};
 use levels::Places;
 use measure::Meter;
 use rank::Disks;
-use usage::PodUsage;
+use usage::{PodUsage, number};
 
 pub use judge::Limit;
 pub use signal::Signal;
@@ -199,7 +199,6 @@ impl Watcher {
             Levels::new()
         });
         if let Some((usage, limit)) = pods.and_then(|usage| Some((usage, usage.memory_limit?))) {
-            let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
             let level = Level { available: number(limit).saturating_sub(number(usage.working_set)), capacity: number(limit) };
             levels.insert(Signal::AllocatableMemory, level);
         }

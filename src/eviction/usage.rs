@@ -41,6 +41,11 @@ pub enum Part {
     Volumes,
 }
 
+/// As what is counted with: amounts may be subtracted from each other.
+pub fn number(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
 impl PodUsage {
     /// What it holds in these places.
     pub fn held(&self, parts: &[Part]) -> Held {

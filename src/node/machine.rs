@@ -9,6 +9,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
 
 use crate::model::node::{NodeFacts, Totals};
+use crate::sys::procfs::meminfo_bytes;
 
 /// A fact about the machine that can't be had, and without which it can't be a node.
 #[derive(Debug, thiserror::Error)]
@@ -123,11 +124,6 @@ fn count_list(list: &str) -> Option<i64> {
         count = count.checked_add(last.checked_sub(first)?.checked_add(1).filter(|n| *n > 0)?)?;
     }
     Some(count)
-}
-
-fn meminfo_bytes(meminfo: &str, field: &str) -> Option<i64> {
-    let value = meminfo.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
-    value.trim().strip_suffix("kB")?.trim().parse::<i64>().ok()?.checked_mul(1024)
 }
 
 /// Directories are named `hugepages-2048kB`; `nr_hugepages` is how many pages are set aside.

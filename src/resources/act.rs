@@ -24,6 +24,7 @@ use crate::model::node::Totals;
 use crate::model::qos::QosClass;
 use crate::model::resources::{PodResources, shares_of_weight};
 use crate::runtime::CgroupDriver;
+use crate::sys::procfs;
 
 const CLASSES: [QosClass; 3] = [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort];
 /// How long the kernel gets for letting killed processes go: sum of the pauses below, in milliseconds.
@@ -74,7 +75,7 @@ impl Cgroups {
     /// Makes the cgroups above the pods' and sets their limits; to be called once, before the first pod. `Ok` holds limits that could
     /// not be set, which is no reason not to run: the kernel refuses limits below what is in use.
     pub async fn set_up_node(&self, capacity: Totals, config: &KubeletConfiguration) -> Result<Vec<CgroupError>, CgroupError> {
-        let limits = plan::all_pods(&capacity, process_limit(), config);
+        let limits = plan::all_pods(&capacity, procfs::process_limit(Path::new("/proc")), config);
         let reserved = plan::reserved(config).into_iter().map(|(path, limits)| (CgroupPath::parse(path), limits)).collect();
         self.blocking(move |inner| inner.set_up_node(limits, reserved)).await
     }
@@ -288,12 +289,6 @@ fn page_sizes(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let kilobytes = |name: String| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok();
     entries.filter_map(|entry| kilobytes(entry.file_name().into_string().ok()?)).map(|kb| plan::byte_label(kb << 10)).collect()
-}
-
-/// How many processes and threads the kernel allows (pkg/kubelet/stats/pidlimit).
-fn process_limit() -> Option<i64> {
-    let read = |file: &str| std::fs::read_to_string(file).ok()?.trim().parse::<i64>().ok();
-    ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"].into_iter().filter_map(read).min()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use super::names::CgroupPath;
 use super::plan::Write;
 use super::{CgroupError, CgroupVersion};
+use crate::sys::procfs;
 
 /// Controllers that pods' cgroups need, where the kernel has them.
 const V2_CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "io", "memory", "pids", "hugetlb"];
@@ -110,7 +111,7 @@ impl Tree {
     pub fn read_field(&self, path: &CgroupPath, controller: &str, file: &str, name: &str) -> Option<u64> {
         let hierarchy = self.hierarchies.iter().find(|h| h.has(controller))?;
         let text = fs::read_to_string(hierarchy.directory(path).join(file)).ok()?;
-        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+        procfs::field(&text, name)
     }
 
     /// Names of the cgroups right below, in any hierarchy.

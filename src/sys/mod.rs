@@ -9,5 +9,6 @@ pub mod inotify;
 pub mod netns;
 pub mod notify;
 pub mod process;
+pub mod procfs;
 pub mod readable;
 pub mod stamp;
